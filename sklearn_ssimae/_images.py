@@ -1,0 +1,277 @@
+"""Input: whatever X holds, as a sequence of images, and results back in X's container.
+
+An image is an array (h, w, c) of the dtype it came in. Files are read when an image is
+asked for, and are not kept.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from sklearn.utils.validation import check_array
+from torch import Tensor
+from torch.nn import functional as F
+
+Kind = Literal["rows", "array", "sequence"]
+DataRange = tuple[float, float]
+
+# Pillow's modes that hold what they show. The others are converted first.
+_READ_AS = {"P": "RGB", "PA": "RGB", "RGBA": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "LA": "L"}
+
+
+class ImageCollection(Sequence[np.ndarray]):
+    """The n images of X, checked one at a time as they are taken.
+
+    Parameters
+    ----------
+    images : array of shape (n, h, w, c) or sequence of arrays and paths
+        Arrays in the sequence have the shape (h, w) or (h, w, c).
+    kind : {"rows", "array", "sequence"}
+        The container that results are returned in.
+    has_channel_axis : bool, default=True
+        Whether the images of an array came with an axis of channels.
+    """
+
+    def __init__(
+        self, images: Sequence[Any] | np.ndarray, kind: Kind, has_channel_axis: bool = True
+    ) -> None:
+        self._images = images
+        self.kind = kind
+        self.has_channel_axis = has_channel_axis
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: Any) -> Any:
+        image = self._images[index]
+        if self.kind == "sequence":
+            return _read(image, index)
+        return np.asarray(image)
+
+    def name(self, index: int) -> str:
+        """What to call an image in a message."""
+        image = self._images[index]
+        return f"image {index} ({os.fspath(image)})" if _is_path(image) else f"image {index}"
+
+    def take(self, indices: np.ndarray) -> ImageCollection:
+        """The images at `indices`, in that order, without reading one."""
+        if isinstance(self._images, np.ndarray):
+            return ImageCollection(self._images[indices], self.kind, self.has_channel_axis)
+        return ImageCollection([self._images[i] for i in indices], self.kind)
+
+    def pack(self, maps: Iterable[np.ndarray]) -> Any:
+        """Maps (h, w), one an image, in the container that X came in."""
+        results = list(maps)
+        if self.kind == "sequence":
+            return results
+        stacked = np.stack(results)
+        return stacked.reshape(len(stacked), -1) if self.kind == "rows" else stacked
+
+    def pack_images(self, images: Iterable[np.ndarray]) -> Any:
+        """Images (h, w, c) in the container and with the axes that X came in."""
+        return self.pack(
+            image if self.kind == "rows" or self._has_channels(index, image) else image[..., 0]
+            for index, image in enumerate(images)
+        )
+
+    def _has_channels(self, index: int, image: np.ndarray) -> bool:
+        if self.kind == "array":
+            return self.has_channel_axis
+        item = self._images[index]
+        return image.shape[2] > 1 if _is_path(item) else np.ndim(item) == 3
+
+
+def is_image_stack(X: Any) -> bool:
+    """Whether X is one array (n, h, w) or (n, h, w, c)."""
+    return not _is_sequence_of_images(X) and _ndim(X) >= 3
+
+
+def is_rows(X: Any) -> bool:
+    """Whether X is to be read as flattened images, or is nothing that could be images."""
+    return not _is_sequence_of_images(X) and _ndim(X) < 3
+
+
+def stack_of_images(X: Any) -> tuple[ImageCollection, np.ndarray]:
+    """Images of one array (n, h, w[, c]), and the same pixels as rows (n, h·w·c)."""
+    array = np.asarray(X)
+    if array.ndim > 4:
+        raise ValueError(
+            f"X has {array.ndim} dimensions, shape {array.shape}. Give (n, h, w) grey or "
+            "(n, h, w, c) colour images, (n, n_features) flattened rows, or a list of images."
+        )
+    n_features = math.prod(array.shape[1:])
+    rows = check_array(array.reshape(len(array), n_features), dtype="numeric", input_name="X")
+    images = rows.reshape(*array.shape[:3], n_features // math.prod(array.shape[1:3]))
+    return ImageCollection(images, "array", has_channel_axis=array.ndim == 4), rows
+
+
+def images_of_rows(rows: np.ndarray, image_shape: tuple[int, ...]) -> ImageCollection:
+    """Images of validated rows (n, n_features)."""
+    height, width = image_shape[:2]
+    return ImageCollection(rows.reshape(len(rows), height, width, -1), "rows")
+
+
+def sequence_of_images(X: Any) -> ImageCollection:
+    """Images of a sequence of arrays and paths. Missing files are found now, not later."""
+    if isinstance(X, (str, os.PathLike)):
+        raise ValueError(f"X is one path, {os.fspath(X)!r}. Give a list of paths.")
+    items = list(X)
+    for index, item in enumerate(items):
+        if _is_path(item) and not Path(item).is_file():
+            raise FileNotFoundError(f"image {index} is no file: {os.fspath(item)!r}.")
+        if not _is_path(item) and not 2 <= _ndim(item) <= 3:
+            raise ValueError(
+                f"image {index} has the shape {np.shape(item)}. Every image of a sequence "
+                "must be an array (h, w) or (h, w, c), or the path of an image file."
+            )
+    return ImageCollection(items, "sequence")
+
+
+def resolve_image_shape(image_shape: Any, n_features: int) -> tuple[int, ...]:
+    """Shape of flattened rows: as given, else a square, else a strip of one line."""
+    if image_shape is None:
+        side = round(n_features**0.5)
+        return (side, side) if side * side == n_features else (1, n_features)
+    shape = tuple(image_shape)
+    whole = all(isinstance(side, (int, np.integer)) and side >= 1 for side in shape)
+    if len(shape) not in (2, 3) or not whole:
+        raise ValueError(f"image_shape must be (h, w) or (h, w, c), got {image_shape!r}.")
+    if np.prod(shape) != n_features:
+        raise ValueError(
+            f"X has {n_features} features, but image_shape={shape} takes {np.prod(shape)}."
+        )
+    return shape
+
+
+def resolve_data_range(data_range: Any, images: ImageCollection) -> DataRange:
+    """The values (low, high) that stand for black and white.
+
+    As given; else the range of the dtype for 8 and 16-bit integers, [0, 1] for boolean images
+    and for others that lie in it; else the least and greatest value of all images.
+    """
+    if data_range is not None:
+        low, high = (float(bound) for bound in data_range)
+        if not (np.isfinite(low) and np.isfinite(high) and low < high):
+            raise ValueError(f"data_range must be finite (low, high), low < high: {data_range!r}.")
+        return low, high
+    dtype = images[0].dtype
+    if dtype.kind == "u" and dtype.itemsize <= 2:
+        return 0.0, float(np.iinfo(dtype).max)
+    bounds = [(image.min(), image.max()) for image in images]
+    low, high = float(min(b[0] for b in bounds)), float(max(b[1] for b in bounds))
+    if low >= 0 and high <= 1:
+        return 0.0, 1.0
+    # A range of constant images has no length; any will do.
+    return (low, high) if low < high else (low, low + 1)
+
+
+def warn_if_out_of_range(name: str, image: np.ndarray, data_range: DataRange) -> bool:
+    """Warn of an image whose values cannot be on the scale learnt in fit."""
+    low, high = data_range
+    least, greatest = float(image.min()), float(image.max())
+    # A brighter lamp may exceed the range somewhat; another unit exceeds it many times.
+    if least >= 2 * low - high and greatest <= 2 * high - low:
+        return False
+    warnings.warn(
+        f"{name} holds values in [{least:g}, {greatest:g}], but the detector was "
+        f"fitted on [{low:g}, {high:g}]. Bring the images to that range, or set data_range.",
+        UserWarning,
+        stacklevel=4,
+    )
+    return True
+
+
+def to_tensor(image: np.ndarray, data_range: DataRange, scale: float) -> Tensor:
+    """An image (h, w, c) as float32 (c, h, w), its range mapped to [0, 1], resized."""
+    low, high = data_range
+    # Integers and large offsets lose digits in float32 before the subtraction, not after.
+    exact: Any = np.float64 if image.dtype.itemsize > 2 and image.dtype != np.float32 else np.float32
+    unit: np.ndarray = (image.astype(exact, copy=False) - exact(low)) / exact(high - low)
+    tensor = torch.from_numpy(np.ascontiguousarray(unit.transpose(2, 0, 1), dtype=np.float32))
+    if scale == 1:
+        return tensor
+    height, width = (max(1, round(side * scale)) for side in tensor.shape[1:])
+    return resize(tensor, (height, width), antialias=scale < 1)
+
+
+def resize(planes: Tensor, size: tuple[int, int], *, antialias: bool = False) -> Tensor:
+    """Planes (k, h, w) resized bilinearly to (k, *size)."""
+    if planes.shape[1:] == size:
+        return planes
+    return F.interpolate(planes[None], size=size, mode="bilinear", antialias=antialias)[0]
+
+
+def output_dtype(image: np.ndarray) -> np.dtype:
+    """float64 in, float64 out; float32 otherwise."""
+    return np.dtype(np.float64 if image.dtype == np.float64 else np.float32)
+
+
+def _is_path(item: Any) -> bool:
+    return isinstance(item, (str, os.PathLike))
+
+
+def _ndim(item: Any) -> int:
+    if hasattr(item, "ndim"):
+        return int(item.ndim)
+    try:
+        return np.asarray(item).ndim
+    except ValueError:  # lists of unequal lengths
+        return 0
+
+
+def _is_sequence_of_images(X: Any) -> bool:
+    if _is_path(X):
+        return True
+    if isinstance(X, (list, tuple)):
+        return len(X) > 0 and (_is_path(X[0]) or _is_image_array(X[0]))
+    array_of_objects = _ndim(X) == 1 and getattr(X, "dtype", None) is not None and len(X) > 0
+    if not array_of_objects:
+        return False
+    first = np.asarray(X)[0]
+    return _is_path(first) or _is_image_array(first)
+
+
+def _is_image_array(item: Any) -> bool:
+    return hasattr(item, "ndim") and item.ndim >= 2
+
+
+def _read(item: Any, index: int) -> np.ndarray:
+    image = _read_file(item, index) if _is_path(item) else np.asarray(item)
+    label = f"image {index} ({os.fspath(item)})" if _is_path(item) else f"image {index}"
+    if image.size == 0:
+        raise ValueError(f"{label} has no pixels, shape {image.shape}.")
+    flat = image.reshape(1, -1)
+    try:
+        checked = check_array(flat, dtype="numeric")
+    except ValueError as error:
+        raise ValueError(f"{label}: {error}") from error
+    return checked.reshape(*image.shape[:2], -1)
+
+
+def _read_file(path: Any, index: int) -> np.ndarray:
+    """The pixels of a file, turned upright; alpha is dropped, palettes are resolved."""
+    try:
+        with Image.open(path) as file:
+            file.load()
+            upright = ImageOps.exif_transpose(file)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"image {index} is gone: {os.fspath(path)!r}.") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise OSError(f"image {index} cannot be read: {os.fspath(path)!r}: {error}") from error
+    mode = upright.mode
+    if mode == "P" and not _is_colourful(upright):
+        return np.asarray(upright.convert("L"))
+    return np.asarray(upright.convert(_READ_AS[mode]) if mode in _READ_AS else upright)
+
+
+def _is_colourful(palette_image: Image.Image) -> bool:
+    rgb = np.asarray(palette_image.convert("RGB"))
+    return bool((rgb != rgb[..., :1]).any())

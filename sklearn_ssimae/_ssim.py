@@ -1,0 +1,470 @@
+"""Structural similarity (SSIM): one function for the training loss and the residual map.
+
+Conventions, and how they map to other libraries
+------------------------------------------------
+Range      1 for identical images, down to -1; eq. (8) of Bergmann et al. 2019.
+Window     weights sum to 1, so variances are population variances: scikit-image's
+           ``use_sample_covariance=False``.
+Borders    the image is mirrored, edge pixel included, as often as the window needs:
+           ``mode="reflect"`` of :mod:`scipy.ndimage`, scikit-image's choice. The map
+           has the image's size, and a window larger than the image is no error.
+Constants  ``c1`` and ``c2`` are the constants themselves, for images in [0, 1]. Other
+           libraries take ``K1``, ``K2`` and ``data_range``: ``c1 = (K1 * data_range)**2``.
+Colour     there is none here: the last two axes are one channel. Callers average
+           the maps of the channels.
+
+Window sums are products with a banded matrix that holds the window's weights and the
+mirrored border. No running sum is kept, so nothing drifts, and every window shape costs
+the same.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from functools import lru_cache
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+# The defaults are Wang et al.'s constants at a data range of 1. The paper prints 0.01
+# and 0.03; docs/benchmarks.md holds what either does on real data.
+DEFAULT_C1 = 0.01**2
+DEFAULT_C2 = 0.03**2
+
+# Added to both variances under a square root. Its slope stays finite at flat patches, and
+# since x and y get the same, identical patches still have a contrast of exactly 1.
+_VARIANCE_EPS = 1e-10
+# Rounds off the corner of |s|**gamma at s = 0, see `_signed_power`.
+_POWER_EPS = 1e-6
+# Outputs of one banded matrix. Small blocks waste less on the zeros beside the band, large
+# ones make better matrix products.
+_BLOCK = 64
+
+ArrayOrTensor = TypeVar("ArrayOrTensor", np.ndarray, Tensor)
+Window = Literal["uniform", "gaussian"]
+
+
+def ssim_map(
+    x: ArrayOrTensor,
+    y: ArrayOrTensor,
+    *,
+    window_size: int = 11,
+    window: Window = "uniform",
+    sigma: float = 1.5,
+    c1: float = DEFAULT_C1,
+    c2: float = DEFAULT_C2,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    gamma: float = 1.0,
+) -> ArrayOrTensor:
+    r"""Structural similarity of two images at every pixel.
+
+    Parameters
+    ----------
+    x, y : ndarray or Tensor of shape (..., h, w)
+        Floating-point images of one shape, with values in [0, 1]. For a range `L` other
+        than 1 divide by it, or multiply `c1` and `c2` by ``L**2``. Half-precision
+        tensors are computed in float32.
+    window_size : int, default=11
+        Side K of the square window, odd. Pixels.
+    window : {"uniform", "gaussian"}, default="uniform"
+        Weights of the window.
+    sigma : float, default=1.5
+        Standard deviation in pixels of the Gaussian window; it has no effect on the
+        uniform one. scikit-image truncates at ``window_size = 2 * int(3.5 * sigma + 0.5)
+        + 1``.
+    c1, c2 : float, default=1e-4 and 9e-4
+        Constants of the luminance term, and of the contrast and structure terms. The
+        defaults are ``0.01**2`` and ``0.03**2``. The paper prints ``c1=0.01, c2=0.03``.
+    alpha, beta, gamma : float, default=1.0
+        Exponents of luminance, contrast and structure, at least 0.
+
+    Returns
+    -------
+    ssim : ndarray or Tensor of shape (..., h, w)
+        Values in [-1, 1]; exactly 1 where the windows are identical. An ndarray for
+        ndarrays, a tensor for tensors, differentiable (once) in `x` and `y`.
+
+    Raises
+    ------
+    TypeError
+        When the images are not floating point, or one is an array and one a tensor.
+    ValueError
+        When the shapes differ or a parameter is outside its range.
+
+    See Also
+    --------
+    ssim_components : The three factors, apart.
+
+    Notes
+    -----
+    With all exponents 1 this is eq. (8) of [1]_,
+
+    .. math:: \frac{(2\mu_p\mu_q + c_1)(2\sigma_{pq} + c_2)}
+              {(\mu_p^2 + \mu_q^2 + c_1)(\sigma_p^2 + \sigma_q^2 + c_2)},
+
+    otherwise eq. (4), :math:`l^\alpha c^\beta s^\gamma`. Structure (and, for negative
+    images, luminance) can be negative. An exponent that is no whole number then acts on
+    the magnitude and keeps the sign: :math:`s\,|s|^{\gamma-1}`, with :math:`|s|`
+    replaced by :math:`\sqrt{(s^2+\epsilon)/(1+\epsilon)}`, :math:`\epsilon = 10^{-6}`,
+    so that the slope at 0 is finite. It is 1 at 1, -1 at -1 and increasing between.
+
+    Images of large values and small contrast lose no precision: each is shifted by the
+    mean of `x` before squares are taken, which changes no variance.
+
+    References
+    ----------
+    .. [1] P. Bergmann et al., "Improving Unsupervised Defect Segmentation by Applying
+       Structural Similarity to Autoencoders", VISAPP 2019, eqs. (4) to (8).
+    .. [2] Z. Wang et al., "Image quality assessment: from error visibility to structural
+       similarity", IEEE Trans. Image Processing 13(4), 2004.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ssimae import ssim_map
+    >>> x = np.linspace(0, 1, 1024).reshape(32, 32)
+    >>> ssim_map(x, x).min()
+    np.float64(1.0)
+    >>> bool(ssim_map(x, 1 - x).min() < 0)
+    True
+    """
+    _check_parameters(window_size, window, sigma, c1, c2, alpha, beta, gamma)
+    filter_ = _WindowMean(window_size, window, sigma)
+    a, b = _as_tensors(x, y)
+    if alpha == beta == gamma == 1:
+        ssim = _SSIM.apply(a, b, filter_, c1, c2)
+    else:
+        luminance, contrast, structure = _components(a, b, filter_, c1, c2)
+        ssim = (
+            _signed_power(luminance, alpha)
+            * _signed_power(contrast, beta)
+            * _signed_power(structure, gamma)
+        )
+    return _like(ssim, x)
+
+
+def ssim_components(
+    x: ArrayOrTensor,
+    y: ArrayOrTensor,
+    *,
+    window_size: int = 11,
+    window: Window = "uniform",
+    sigma: float = 1.5,
+    c1: float = DEFAULT_C1,
+    c2: float = DEFAULT_C2,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    gamma: float = 1.0,
+) -> tuple[ArrayOrTensor, ArrayOrTensor, ArrayOrTensor]:
+    """Luminance, contrast and structure at every pixel, each raised to its exponent.
+
+    Parameters
+    ----------
+    x, y, window_size, window, sigma, c1, c2, alpha, beta, gamma
+        As for :func:`ssim_map`.
+
+    Returns
+    -------
+    luminance, contrast, structure : ndarray or Tensor of shape (..., h, w)
+        Eqs. (5) to (7) of the paper to the power `alpha`, `beta` and `gamma`. For images
+        in [0, 1] luminance and contrast lie in (0, 1], structure in [-1, 1]. Their
+        product is :func:`ssim_map`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`ssim_map`.
+
+    Notes
+    -----
+    Structure is ``(2 σ_pq + c2) / (2 σ_p σ_q + c2)`` as the paper's eq. (7) prints it.
+    Variances are held at 0 or above, covariances within ± σ_p σ_q, which rounding
+    would otherwise leave.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ssimae import ssim_components
+    >>> x = np.random.default_rng(0).random((32, 32)) / 2
+    >>> luminance, contrast, structure = ssim_components(x, x + 0.5)
+    >>> bool(luminance.mean() < 0.7), round(float(contrast.mean()), 6)
+    (True, 1.0)
+    """
+    _check_parameters(window_size, window, sigma, c1, c2, alpha, beta, gamma)
+    a, b = _as_tensors(x, y)
+    parts = _components(a, b, _WindowMean(window_size, window, sigma), c1, c2)
+    luminance, contrast, structure = (
+        _like(_signed_power(part, exponent), x)
+        for part, exponent in zip(parts, (alpha, beta, gamma), strict=True)
+    )
+    return luminance, contrast, structure
+
+
+class _WindowMean:
+    """Weighted mean over a window around every pixel; a linear map of images.
+
+    One axis is filtered by products of banded matrices with blocks of the image. A block
+    (start, stop, low, high, matrix) means ``out[start:stop] = matrix @ in[low:high]``.
+    """
+
+    def __init__(
+        self, window_size: int, window: Window, sigma: float, *, adjoint: bool = False
+    ) -> None:
+        self.weights = _window_weights(window_size, window, sigma)
+        self.is_adjoint = adjoint
+
+    def adjoint(self) -> _WindowMean:
+        other = copy(self)
+        other.is_adjoint = not self.is_adjoint
+        return other
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Filter the last two axes of a contiguous tensor; not seen by autograd."""
+        height, width = images.shape[-2:]
+        planes = images.reshape(-1, height, width)
+        across = torch.empty_like(planes)
+        for start, stop, low, high, matrix in self._blocks(width, planes):
+            torch.mm(
+                planes.view(-1, width)[:, low:high],
+                matrix.T,
+                out=across.view(-1, width)[:, start:stop],
+            )
+        out = torch.empty_like(planes)
+        for start, stop, low, high, matrix in self._blocks(height, planes):
+            torch.bmm(
+                matrix.expand(len(planes), *matrix.shape),
+                across[:, low:high],
+                out=out[:, start:stop],
+            )
+        return out.view(images.shape)
+
+    def _blocks(self, size: int, like: Tensor) -> list[tuple[int, int, int, int, Tensor]]:
+        return _banded(self.weights, size, self.is_adjoint, like.dtype, like.device)
+
+
+def _window_weights(window_size: int, window: Window, sigma: float) -> tuple[float, ...]:
+    if window == "uniform":
+        return (1 / window_size,) * window_size
+    offsets = np.arange(window_size) - window_size // 2
+    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
+    return tuple((weights / weights.sum()).tolist())
+
+
+@lru_cache(maxsize=64)
+def _banded(
+    weights: tuple[float, ...],
+    size: int,
+    adjoint: bool,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> list[tuple[int, int, int, int, Tensor]]:
+    radius = len(weights) // 2
+    blocks = []
+    for start in range(0, size, _BLOCK):
+        stop = min(start + _BLOCK, size)
+        low, high = max(0, start - radius), min(size, stop + radius)
+        if adjoint:
+            matrix = _window_rows(weights, size, low, high)[:, start:stop].T
+        else:
+            matrix = _window_rows(weights, size, start, stop)[:, low:high]
+        tensor = torch.from_numpy(np.ascontiguousarray(matrix)).to(device, dtype)
+        blocks.append((start, stop, low, high, tensor))
+    return blocks
+
+
+def _window_rows(weights: tuple[float, ...], size: int, start: int, stop: int) -> np.ndarray:
+    """Rows start to stop of the (size, size) matrix of the window mean along one axis."""
+    radius = len(weights) // 2
+    output = np.arange(start, stop)[:, None]
+    # Mirrored coordinates repeat with period 2 * size: 0 .. size-1, size-1 .. 0.
+    source = (output + np.arange(-radius, radius + 1)) % (2 * size)
+    source = np.minimum(source, 2 * size - 1 - source)
+    rows = np.zeros((stop - start, size))
+    np.add.at(rows, (output - start, source), weights)
+    return rows
+
+
+class _Filter(torch.autograd.Function):
+    """A window mean inside autograd's graph."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, window_mean: _WindowMean) -> Tensor:
+        ctx.adjoint = window_mean.adjoint()
+        return window_mean(images.contiguous())
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return _Filter.apply(grads[0], ctx.adjoint), None
+
+
+class _SSIM(torch.autograd.Function):
+    """Eq. (8) with its gradient in closed form: four window means forward, three back.
+
+    SSIM depends on the images through μx, μy, q = E[x² + y²] and r = E[xy]. Forward keeps
+    its derivatives by these; backward takes the adjoint of the window mean of each and
+    applies the chain rule ∂q/∂y = 2y, ∂r/∂y = x.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, y: Tensor, window_mean: _WindowMean, c1: float, c2: float
+    ) -> Tensor:
+        moments = torch.empty((5, *x.shape), dtype=x.dtype, device=x.device)
+        shift = x.mean(dim=(-2, -1), keepdim=True)
+        xs = torch.sub(x, shift, out=moments[0])
+        ys = torch.sub(y, shift, out=moments[1])
+        torch.mul(xs, ys, out=moments[2])
+        difference = torch.sub(xs, ys, out=moments[4])
+        torch.mul(difference, difference, out=moments[3])
+        mx, my, r, distance = window_mean(moments[:4])
+
+        # a1, a2, b1, b2 are the four brackets of eq. (8). Since x² + y² is
+        # 2xy + (x - y)², each b is its a plus the distance of the images: the map is
+        # exactly 1 where they agree, and loses no digits near it.
+        ux, uy = mx + shift, my + shift
+        a1 = (ux * uy).mul_(2).add_(c1)
+        a2 = r.addcmul_(mx, my, value=-1).mul_(2).add_(c2)
+        squared_mean = (mx - my).square_()
+        b1 = a1 + squared_mean
+        b2 = distance.sub_(squared_mean).clamp_(min=0).add_(a2)
+        denominator = b1 * b2
+        ssim = (a1 * a2).div_(denominator)
+
+        if any(ctx.needs_input_grad):
+            by_r = a1.div_(denominator).mul_(2)
+            by_q = torch.div(ssim, b2).neg_()
+            by_l = a2.div_(denominator).mul_(2)
+            s_over_b1 = torch.div(ssim, b1).mul_(2)
+            by_means = [
+                (by_l * u_other)
+                .addcmul_(s_over_b1, u_own, value=-1)
+                .addcmul_(by_q, m_own, value=-2)
+                .addcmul_(by_r, m_other, value=-1)
+                if needed
+                else None
+                for needed, u_own, u_other, m_own, m_other in (
+                    (ctx.needs_input_grad[0], ux, uy, mx, my),
+                    (ctx.needs_input_grad[1], uy, ux, my, mx),
+                )
+            ]
+            ctx.window_mean = window_mean
+            ctx.save_for_backward(moments[0], moments[1], by_q, by_r, *by_means)
+        return ssim.clamp_(-1, 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        xs, ys, by_q, by_r, by_mx, by_my = ctx.saved_tensors
+        present = [p for p in (by_q, by_r, by_mx, by_my) if p is not None]
+        weighted = torch.empty((len(present), *grad.shape), dtype=grad.dtype, device=grad.device)
+        for out, partial in zip(weighted, present, strict=True):
+            torch.mul(partial, grad, out=out)
+        to_q, to_r, *to_means = ctx.window_mean.adjoint()(weighted)
+        to_q = to_q.mul_(2)
+        grads: list[Tensor | None] = []
+        for own, other, by_mean in ((xs, ys, by_mx), (ys, xs, by_my)):
+            if by_mean is None:
+                grads.append(None)
+            else:
+                grads.append(to_means.pop(0).addcmul_(own, to_q).addcmul_(other, to_r))
+        return (*grads, None, None, None)
+
+
+def _components(
+    x: Tensor, y: Tensor, window_mean: _WindowMean, c1: float, c2: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Eqs. (5) to (7), through autograd."""
+    shift = x.detach().mean(dim=(-2, -1), keepdim=True)
+    xs, ys = x - shift, y - shift
+    moments = torch.stack([xs, ys, xs * xs, ys * ys, xs * ys])
+    mx, my, mxx, myy, mxy = _Filter.apply(moments, window_mean)
+    var_x = (mxx - mx * mx).clamp(min=0) + _VARIANCE_EPS
+    var_y = (myy - my * my).clamp(min=0) + _VARIANCE_EPS
+    # √(a b) and not √a √b: it is exactly a where a = b.
+    deviations = (var_x * var_y).sqrt()
+    covariance = mxy - mx * my + _VARIANCE_EPS
+    covariance = torch.maximum(torch.minimum(covariance, deviations), -deviations)
+    ux, uy = mx + shift, my + shift
+    luminance = (2 * ux * uy + c1) / (ux * ux + uy * uy + c1)
+    contrast = (2 * deviations + c2) / (var_x + var_y + c2)
+    structure = (2 * covariance + c2) / (2 * deviations + c2)
+    return luminance, contrast, structure
+
+
+def _signed_power(base: Tensor, exponent: float) -> Tensor:
+    """`base` to a power, with the rule of `ssim_map`'s Notes for other than whole numbers."""
+    if exponent == 1:
+        return base
+    if float(exponent).is_integer():
+        return base ** int(exponent)
+    magnitude = (base * base + _POWER_EPS) / (1 + _POWER_EPS)
+    return base * magnitude ** ((exponent - 1) / 2)
+
+
+def _check_parameters(
+    window_size: int,
+    window: str,
+    sigma: float,
+    c1: float,
+    c2: float,
+    alpha: float,
+    beta: float,
+    gamma: float,
+) -> None:
+    if not isinstance(window_size, (int, np.integer)) or window_size < 1 or window_size % 2 == 0:
+        raise ValueError(f"window_size must be an odd integer of at least 1, got {window_size!r}.")
+    if window not in ("uniform", "gaussian"):
+        raise ValueError(f"window must be 'uniform' or 'gaussian', got {window!r}.")
+    for name, value in (("sigma", sigma), ("c1", c1), ("c2", c2)):
+        if not value > 0:
+            raise ValueError(f"{name} must be greater than 0, got {value!r}.")
+    for name, value in (("alpha", alpha), ("beta", beta), ("gamma", gamma)):
+        if not value >= 0:
+            raise ValueError(f"{name} must be at least 0, got {value!r}.")
+
+
+def _as_tensors(x: np.ndarray | Tensor, y: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
+    if isinstance(x, Tensor) != isinstance(y, Tensor):
+        raise TypeError(
+            "x and y must be two arrays or two tensors, "
+            f"got {type(x).__name__} and {type(y).__name__}."
+        )
+    a, b = _as_tensor(x, "x"), _as_tensor(y, "y")
+    if a.shape != b.shape or a.ndim < 2:
+        raise ValueError(
+            "x and y must be images (..., h, w) of one shape, "
+            f"got {tuple(a.shape)} and {tuple(b.shape)}."
+        )
+    if a.numel() == 0:
+        raise ValueError(f"x and y hold no pixels: their shape is {tuple(a.shape)}.")
+    dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
+    return a.to(dtype), b.to(dtype)
+
+
+def _as_tensor(image: np.ndarray | Tensor, name: str) -> Tensor:
+    if not isinstance(image, Tensor):
+        array = np.asarray(image)
+        if array.dtype.kind == "f":
+            native = np.promote_types(array.dtype.newbyteorder("="), np.float32)
+            # A copy: torch can hold no read-only, mirrored or long double memory.
+            image = torch.from_numpy(array.astype(min(native, np.dtype(np.float64)), order="C"))
+        else:
+            raise TypeError(_not_floating(name, array.dtype))
+    if not image.is_floating_point():
+        raise TypeError(_not_floating(name, image.dtype))
+    return image
+
+
+def _not_floating(name: str, dtype: object) -> str:
+    return (
+        f"{name} must hold floating-point values in [0, 1], got {dtype}. "
+        "Divide 8-bit images by 255.0 first."
+    )
+
+
+def _like(result: Tensor, given: np.ndarray | Tensor) -> Any:
+    return result if isinstance(given, Tensor) else result.numpy()

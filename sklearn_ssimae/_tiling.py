@@ -1,0 +1,134 @@
+"""Whole images through a network of patches: cut, run in batches, average the overlaps."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# Every batch has exactly this many patches, the last one filled up: the kernels that torch
+# picks, and with them the last bits of a result, depend on the batch's shape. Larger batches are
+# hardly faster and waste more on the filling.
+BATCH_SIZE = 16
+
+
+def positions(size: int, patch_size: int, stride: int) -> list[int]:
+    """Starts of the patches along one axis; the last patch ends at the border."""
+    last = size - patch_size
+    return [*range(0, last, stride), last]
+
+
+def pad_to_patch(planes: Tensor, patch_size: int) -> Tensor:
+    """Planes (c, h, w), replicated outwards on all sides until both are a patch long."""
+    top, left = _margins(planes.shape[1:], patch_size)
+    bottom = max(0, patch_size - planes.shape[1] - top)
+    right = max(0, patch_size - planes.shape[2] - left)
+    if top == left == bottom == right == 0:
+        return planes
+    return F.pad(planes[None], (left, right, top, bottom), mode="replicate")[0]
+
+
+def _margins(size: Iterable[int], patch_size: int) -> tuple[int, int]:
+    top, left = (max(0, patch_size - side) // 2 for side in size)
+    return top, left
+
+
+class _Overlap:
+    """One image while its patches are on their way, and the average of what came back."""
+
+    def __init__(self, image: Tensor, patch_size: int, stride: int, log_mean: bool) -> None:
+        self.image = image
+        self.padded = pad_to_patch(image, patch_size)
+        self.patch_size = patch_size
+        height, width = self.padded.shape[1:]
+        self.corners = [
+            (y, x)
+            for y in positions(height, patch_size, stride)
+            for x in positions(width, patch_size, stride)
+        ]
+        self.missing = len(self.corners)
+        self.log_mean = log_mean
+        self.total: Tensor | None = None
+        self.count = torch.zeros(height, width, device=image.device)
+
+    def patch(self, y: int, x: int) -> Tensor:
+        return self.padded[:, y : y + self.patch_size, x : x + self.patch_size]
+
+    def add(self, y: int, x: int, values: Tensor) -> None:
+        if self.total is None:
+            empty = -torch.inf if self.log_mean else 0.0
+            shape = (len(values), *self.count.shape)
+            self.total = torch.full(shape, empty, device=values.device)
+        window = (slice(y, y + self.patch_size), slice(x, x + self.patch_size))
+        covered = self.total[:, *window]
+        if self.log_mean:
+            torch.logaddexp(covered, values, out=covered)
+        else:
+            covered += values
+        self.count[window] += 1
+        self.missing -= 1
+
+    def result(self) -> Tensor:
+        assert self.total is not None
+        mean = self.total - self.count.log() if self.log_mean else self.total / self.count
+        top, left = _margins(self.image.shape[1:], self.patch_size)
+        height, width = self.image.shape[1:]
+        return mean[:, top : top + height, left : left + width]
+
+
+def map_patches(
+    images: Iterable[Tensor],
+    function: Callable[[Tensor], Tensor],
+    *,
+    patch_size: int,
+    stride: int,
+    log_mean: bool = False,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Apply a function of patches to overlapping patches of whole images.
+
+    Parameters
+    ----------
+    images : iterable of Tensor (c, h, w)
+        Taken one at a time, as patches are needed.
+    function : callable
+        Patches (BATCH_SIZE, c, p, p) to values (BATCH_SIZE, k, p, p).
+    patch_size, stride : int
+        Side of the patches and step between them, in pixels.
+    log_mean : bool, default=False
+        Values are logarithms, and what they are logarithms of is averaged.
+
+    Yields
+    ------
+    image, mean : Tensor (c, h, w) and Tensor (k, h, w)
+        The image, and the values averaged over the patches that cover each pixel.
+    """
+    waiting: deque[_Overlap] = deque()
+    batch: list[tuple[_Overlap, int, int]] = []
+    for image in images:
+        overlap = _Overlap(image, patch_size, stride, log_mean)
+        waiting.append(overlap)
+        for y, x in overlap.corners:
+            batch.append((overlap, y, x))
+            if len(batch) == BATCH_SIZE:
+                _run(batch, function)
+                batch.clear()
+        while waiting and waiting[0].missing == 0:
+            done = waiting.popleft()
+            yield done.image, done.result()
+    if batch:
+        _run(batch, function)
+    for done in waiting:
+        yield done.image, done.result()
+
+
+def _run(batch: list[tuple[_Overlap, int, int]], function: Callable[[Tensor], Tensor]) -> None:
+    patches = torch.stack([overlap.patch(y, x) for overlap, y, x in batch])
+    filling = BATCH_SIZE - len(patches)
+    if filling:
+        patches = torch.cat([patches, patches[-1:].expand(filling, -1, -1, -1)])
+    values = function(patches)
+    for (overlap, y, x), value in zip(batch, values, strict=False):
+        overlap.add(y, x, value)

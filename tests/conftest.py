@@ -1,0 +1,13 @@
+"""Process-wide settings, made before scipy, torch and matplotlib read them."""
+
+import os
+
+# Without it two of scikit-learn's estimator checks skip themselves.
+os.environ["SCIPY_ARRAY_API"] = "1"
+# More threads make these small fits slower, many times so on a busy machine.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["MPLBACKEND"] = "Agg"
+
+import torch
+
+torch.set_num_threads(1)
