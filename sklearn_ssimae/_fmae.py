@@ -65,19 +65,21 @@ class FMAEDetector(BaseDetector):
 
     Examples
     --------
-    >>> import numpy as np
+    >>> from skimage import data
     >>> from torch import nn
     >>> from sklearn_ssimae import FMAEDetector
-    >>> good = np.random.default_rng(0).random((4, 32, 32))
+    >>> brick = data.brick()[None]
     >>> detector = FMAEDetector(
     ...     feature_extractor=nn.Conv2d(3, 8, 3),
     ...     patch_size=32,
-    ...     n_patches=64,
-    ...     max_iter=1,
+    ...     latent_dim=16,
+    ...     scale=0.25,
+    ...     n_patches=500,
+    ...     max_iter=5,
     ...     random_state=0,
     ... )
-    >>> detector.fit(good).transform(good).shape
-    (4, 32, 32)
+    >>> detector.fit(brick[:, :256]).transform(brick[:, 256:]).shape
+    (1, 256, 512)
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

@@ -83,7 +83,7 @@ class ResidualThresholder(OneToOneFeatureMixin, OutlierMixin, TransformerMixin, 
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn_ssimae._thresholder import ResidualThresholder
+    >>> from sklearn_ssimae import ResidualThresholder
     >>> good = np.random.default_rng(0).random((10, 32, 32))
     >>> thresholder = ResidualThresholder(strategy="max").fit(good)
     >>> bool(thresholder.threshold_ == good.max())

@@ -9,7 +9,7 @@ from sklearn.pipeline import Pipeline
 
 from sklearn_ssimae import metrics
 from sklearn_ssimae._labels import in_shape_of, is_masks, unpack
-from sklearn_ssimae._thresholder import ResidualThresholder
+from sklearn_ssimae import ResidualThresholder
 from sklearn_ssimae.metrics import Images
 
 __all__ = ["pixel_scorer"]
@@ -65,7 +65,7 @@ def pixel_scorer(metric: Literal["roc_auc", "average_precision", "pro_auc", "iou
     --------
     >>> import numpy as np
     >>> from sklearn.model_selection import GridSearchCV
-    >>> from sklearn_ssimae._thresholder import ResidualThresholder
+    >>> from sklearn_ssimae import ResidualThresholder
     >>> from sklearn_ssimae.model_selection import pixel_scorer
     >>> maps = np.random.default_rng(0).random((12, 16, 16))
     >>> masks = np.zeros(maps.shape, dtype=bool)
