@@ -20,7 +20,7 @@ from torch import Generator, Tensor
 
 from sklearn_ssimae import _images
 from sklearn_ssimae._images import ImageCollection
-from sklearn_ssimae._labels import good_images
+from sklearn_ssimae._labels import check_mask_shapes, good_images
 from sklearn_ssimae._networks import (
     REDUCTION,
     Autoencoder,
@@ -31,6 +31,7 @@ from sklearn_ssimae._networks import (
 )
 from sklearn_ssimae._scoring import ScoringMixin
 from sklearn_ssimae._training import (
+    LEARNING,
     CropSampler,
     EarlyStopping,
     Loss,
@@ -178,14 +179,7 @@ class BaseDetector(CallbackSupportMixin, ScoringMixin):
             When training ends no better than the mean image, diverges, or is interrupted
             from the keyboard. The network of the last good epoch is kept.
         """
-        images = self._check_training_input(X, y, reset=True)
-        seeds = check_random_state(self.random_state).randint(2**31 - 1, size=2)
-        continues = self.warm_start and hasattr(self, "network_")
-        if not continues:
-            self._start(images)
-        self._train(X, y, images, Generator().manual_seed(int(seeds[0])), continues)
-        self._set_threshold(images, np.random.default_rng(seeds[1]))
-        return self
+        return self._fit(X, y, continues=self.warm_start and hasattr(self, "network_"))
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any = None) -> Self:
@@ -204,14 +198,25 @@ class BaseDetector(CallbackSupportMixin, ScoringMixin):
         self : object
             The fitted detector.
         """
-        continues = hasattr(self, "network_")
-        images = self._check_training_input(X, y, reset=not continues)
+        return self._fit(X, y, continues=hasattr(self, "network_"), single_epoch=True)
+
+    def _fit(self, X: Any, y: Any, *, continues: bool, single_epoch: bool = False) -> Self:
+        images = self._check_training_input(X, y, reset=not (continues and single_epoch))
+        n_channels = images[0].shape[2]
+        if continues:
+            self._check_continues(n_channels)
         seeds = check_random_state(self.random_state).randint(2**31 - 1, size=2)
+        # With a seed in random_state, every continuation would draw the same crops.
+        n_epochs_before = len(self.loss_curve_) if continues else 0
+        generator = Generator().manual_seed(int(seeds[0]) + n_epochs_before)
+        # Whatever can fail does so before the fitted state of an earlier fit is touched.
+        device = choose_device(self.device)
+        loss = self._make_loss(n_channels, device, generator)
         if not continues:
-            self._start(images)
-        # With a seed in random_state, every call would draw the same crops.
-        seed = int(seeds[0]) + len(self.loss_curve_)
-        self._train(X, y, images, Generator().manual_seed(seed), continues, single_epoch=True)
+            self.data_range_ = _images.resolve_data_range(self.data_range, images)
+            self._n_channels = n_channels
+            self.loss_curve_: list[float] = []
+        self._train(X, y, images, loss, device, generator, continues, single_epoch)
         self._set_threshold(images, np.random.default_rng(seeds[1]))
         return self
 
@@ -219,32 +224,42 @@ class BaseDetector(CallbackSupportMixin, ScoringMixin):
         self._check_geometry()
         images = self._check_input(X, reset=reset)
         good = good_images(y, len(images))
+        # The items of a sequence, so that no file is read for its size.
+        check_mask_shapes(y, list(X) if images.kind == "sequence" else images)
+        if not good.any():
+            raise ValueError(
+                f"y marks all {len(images)} images as defective, so there is none to learn "
+                "from. Add good images: label them other than -1, or give them empty masks."
+            )
         return images if good.all() else images.take(np.flatnonzero(good))
 
-    def _start(self, images: ImageCollection) -> None:
-        self.data_range_ = _images.resolve_data_range(self.data_range, images)
-        self._n_channels = images[0].shape[2]
-        self.loss_curve_: list[float] = []
+    def _check_continues(self, n_channels: int) -> None:
+        wanted, present = self._network_config(n_channels), self.network_.config
+        changes = [f"{k}={wanted[k]} from {present[k]}" for k in wanted if wanted[k] != present[k]]
+        if changes:
+            raise ValueError(
+                f"The network cannot go on with {', '.join(changes)}. Keep these as they were, or "
+                "fit anew with warm_start=False."
+            )
 
     def _train(
         self,
         X: Any,
         y: Any,
         images: ImageCollection,
+        loss: Loss,
+        device: torch.device,
         generator: Generator,
         continues: bool,
-        single_epoch: bool = False,
+        single_epoch: bool,
     ) -> None:
-        device = choose_device(self.device)
-        seed = int(torch.randint(2**31 - 1, (), generator=generator))
         sampler = CropSampler(
             lambda index: self._to_tensor(images[index], images.name(index)),
             len(images),
             self.patch_size,
-            np.random.default_rng(seed),
+            np.random.default_rng(int(torch.randint(2**31 - 1, (), generator=generator))),
         )
-        crops = next(sampler.batches(_N_PROBE, _N_PROBE))
-        loss = self._make_loss(self._n_channels, device, generator)
+        crops = next(sampler.batches(max(self.n_patches, _N_PROBE), _N_PROBE))
         if not continues:
             self.network_ = self._new_network(generator, crops)
         to_channels_last(self.network_.to(device))
@@ -254,7 +269,7 @@ class BaseDetector(CallbackSupportMixin, ScoringMixin):
             self.network_,
             loss,
             probe,
-            is_warm=continues,
+            is_warm=continues and probe.remaining() < LEARNING,
             learning_rate_init=self.learning_rate_init,
             schedule="constant" if single_epoch else self.learning_rate,
             total_steps=n_epochs * math.ceil(self.n_patches / self.batch_size),
@@ -267,7 +282,7 @@ class BaseDetector(CallbackSupportMixin, ScoringMixin):
             _warn_convergence("Training was interrupted; the network of that moment is kept.")
         self.network_.eval()
         self.n_iter_ = len(self.loss_curve_)
-        if not probe.has_learnt():
+        if probe.remaining() >= LEARNING:
             _warn_convergence(
                 f"After {self.n_iter_} epochs the reconstructions are no better than the mean "
                 "image, so the maps mean little. Train longer (max_iter, n_patches), try a "
@@ -312,7 +327,9 @@ class BaseDetector(CallbackSupportMixin, ScoringMixin):
             )
             if stopping.update(loss, counts=trainer.warmth == 1) or stop:
                 break
-        context.call_on_fit_task_end(estimator=self, X=X, y=y)
+        context.call_on_fit_task_end(
+            estimator=self, X=X, y=y, reconstruction_attributes=lambda: self._snapshot(images)
+        )
 
     def _snapshot(self, images: ImageCollection) -> dict[str, Any]:
         """What a copy of this detector lacks to predict as if fit had ended now."""

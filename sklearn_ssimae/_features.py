@@ -211,8 +211,9 @@ class FeatureExtractor(nn.Module):
                 f"{self.least_size} pixels, got {height} × {width}. Raise patch_size or use "
                 "feature_extractor='efficientnet_lite0', which takes any size."
             )
-        # Grey patches become three channels by broadcasting against the mean.
-        return (patches - self.mean) / self.std
+        # Grey patches become three channels by broadcasting against the mean. Training brings
+        # channels-last patches, on whose features a module's `view` would fail.
+        return ((patches - self.mean) / self.std).contiguous()
 
 
 def load_feature_extractor(spec: str | os.PathLike[str] | nn.Module) -> FeatureExtractor:

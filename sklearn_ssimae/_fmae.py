@@ -50,7 +50,8 @@ class FMAEDetector(BaseDetector):
     of EfficientNet-Lite0 outweigh the pixels a thousandfold.
 
     Residual: squared error at each pixel, summed over channels; ≥ 0. F takes no part in it, and
-    is neither kept nor stored after fit.
+    is not kept after fit. A module given as extractor is left out when a fitted detector is
+    stored: the loaded one predicts, and needs `feature_extractor` set anew to be fitted again.
 
     Grey images are repeated to three channels, and normalised as F was trained: with the
     mean and deviation of ImageNet for AlexNet and modules, with 127 and 128 of 255 for
@@ -162,6 +163,9 @@ class FMAEDetector(BaseDetector):
         """A fitted detector is stored without a module given as extractor."""
         state = super().__getstate__()
         extractor = state["feature_extractor"]
+        if isinstance(extractor, Path):
+            # A Path is of one operating system, and a type that readers would have to trust.
+            state["feature_extractor"] = str(extractor)
         if "network_" in state and isinstance(extractor, nn.Module):
             state["feature_extractor"] = f"{type(extractor).__name__} (not stored)"
         return state

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from sklearn.utils.validation import check_array
 from torch import Tensor
 from torch.nn import functional as F
@@ -60,6 +60,18 @@ class ImageCollection(Sequence[np.ndarray]):
         """What to call an image in a message."""
         image = self._images[index]
         return f"image {index} ({os.fspath(image)})" if _is_path(image) else f"image {index}"
+
+    def check_dtype(self, dtype: np.dtype) -> None:
+        """Refuse arrays of a sequence that are of another dtype; files are not read for it."""
+        if self.kind != "sequence":
+            return
+        for index, image in enumerate(self._images):
+            if not _is_path(image) and np.asarray(image).dtype != dtype:
+                raise ValueError(
+                    f"image {index} is of {np.asarray(image).dtype}, but image 0 of {dtype}, so "
+                    "their values mean different things. Convert the images to one dtype, or "
+                    "set data_range."
+                )
 
     def take(self, indices: np.ndarray) -> ImageCollection:
         """The images at `indices`, in that order, without reading one."""
@@ -158,12 +170,10 @@ def resolve_data_range(data_range: Any, images: ImageCollection) -> DataRange:
     and for others that lie in it; else the least and greatest value of all images.
     """
     if data_range is not None:
-        low, high = (float(bound) for bound in data_range)
-        if not (np.isfinite(low) and np.isfinite(high) and low < high):
-            raise ValueError(f"data_range must be finite (low, high), low < high: {data_range!r}.")
-        return low, high
+        return _check_data_range(data_range)
     dtype = images[0].dtype
     if dtype.kind == "u" and dtype.itemsize <= 2:
+        images.check_dtype(dtype)
         return 0.0, float(np.iinfo(dtype).max)
     bounds = [(image.min(), image.max()) for image in images]
     low, high = float(min(b[0] for b in bounds)), float(max(b[1] for b in bounds))
@@ -173,12 +183,27 @@ def resolve_data_range(data_range: Any, images: ImageCollection) -> DataRange:
     return (low, high) if low < high else (low, low + 1)
 
 
+def _check_data_range(data_range: Any) -> DataRange:
+    try:
+        low, high = (float(bound) for bound in data_range)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(
+            f"data_range must be two finite numbers (low, high), low < high, got {data_range!r}."
+        )
+    return low, high
+
+
 def warn_if_out_of_range(name: str, image: np.ndarray, data_range: DataRange) -> bool:
     """Warn of an image whose values cannot be on the scale learnt in fit."""
     low, high = data_range
     least, greatest = float(image.min()), float(image.max())
-    # A brighter lamp may exceed the range somewhat; another unit exceeds it many times.
-    if least >= 2 * low - high and greatest <= 2 * high - low:
+    # A brighter lamp may exceed the range somewhat; another unit exceeds it many times, or
+    # is lost in it.
+    exceeds = least < 2 * low - high or greatest > 2 * high - low
+    is_lost = image.dtype.kind == "f" and low == 0 and 0 < greatest <= 1 and high >= 255
+    if not (exceeds or is_lost):
         return False
     warnings.warn(
         f"{name} holds values in [{least:g}, {greatest:g}], but the detector was "
@@ -193,7 +218,9 @@ def to_tensor(image: np.ndarray, data_range: DataRange, scale: float) -> Tensor:
     """An image (h, w, c) as float32 (c, h, w), its range mapped to [0, 1], resized."""
     low, high = data_range
     # Integers and large offsets lose digits in float32 before the subtraction, not after.
-    exact: Any = np.float64 if image.dtype.itemsize > 2 and image.dtype != np.float32 else np.float32
+    exact: Any = (
+        np.float64 if image.dtype.itemsize > 2 and image.dtype != np.float32 else np.float32
+    )
     unit: np.ndarray = (image.astype(exact, copy=False) - exact(low)) / exact(high - low)
     tensor = torch.from_numpy(np.ascontiguousarray(unit.transpose(2, 0, 1), dtype=np.float32))
     if scale == 1:
@@ -264,7 +291,7 @@ def _read_file(path: Any, index: int) -> np.ndarray:
             upright = ImageOps.exif_transpose(file)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"image {index} is gone: {os.fspath(path)!r}.") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # decoders of damaged files raise whatever they like
         raise OSError(f"image {index} cannot be read: {os.fspath(path)!r}: {error}") from error
     mode = upright.mode
     if mode == "P" and not _is_colourful(upright):

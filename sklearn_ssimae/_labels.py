@@ -70,7 +70,9 @@ def check_mask_shapes(y: Any, maps: Images) -> None:
     y : object
         As in `good_images`, and of the length of `maps`.
     maps : array of shape (n, h, w) or (n, n_features), or sequence of arrays (h, w)
-        The images, or whatever else has their shapes. Rows need masks of as many pixels.
+        The images, with or without an axis of channels, or whatever else has their shapes.
+        Rows need masks of as many pixels. Paths of files fit any mask: their sizes are not
+        known before they are read.
 
     Raises
     ------
@@ -81,12 +83,14 @@ def check_mask_shapes(y: Any, maps: Images) -> None:
     if not _are_masks(y):
         return
     for index in range(len(y)):
-        shape, expected = _height_and_width(y[index]), np.shape(maps[index])
-        if shape != expected and (len(expected) > 1 or np.prod(shape) != expected[0]):
-            raise ValueError(
-                f"y[{index}] has the shape {shape}, but image {index} has {expected}. "
-                "A mask must have the height and width of its image."
-            )
+        shape, expected = _height_and_width(y[index]), _height_and_width(maps[index])
+        is_path, is_row = len(expected) == 0, len(expected) == 1
+        if is_path or shape == expected or (is_row and np.prod(shape) == expected[0]):
+            continue
+        raise ValueError(
+            f"y[{index}] has the shape {shape}, but image {index} has {expected}. "
+            "A mask must have the height and width of its image."
+        )
 
 
 def in_shape_of(maps: Any, masks: Images) -> Images:
@@ -158,5 +162,5 @@ def _are_masks(y: Any) -> bool:
     return not isinstance(y, np.ndarray) or y.ndim >= 3
 
 
-def _height_and_width(mask: Any) -> tuple[int, ...]:
-    return np.shape(mask)[:2]  # (h, w, 1) is a mask too
+def _height_and_width(image: Any) -> tuple[int, ...]:
+    return np.shape(image)[:2]

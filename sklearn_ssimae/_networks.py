@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn import functional as F
 
 #: Patch sides are multiples of this.
 REDUCTION = 16
@@ -99,8 +100,9 @@ class Autoencoder(PatchNetwork):
 
     @torch.no_grad()
     def initialize(self, patches: Tensor, generator: Generator) -> None:
-        initialize(self, generator)
-        _set_bias(self.decoder[-1], patches.mean(dim=(0, 2, 3)))
+        _initialize_layers(self.encoder, patches.shape[-1], generator)
+        _initialize_layers(self.decoder, 1, generator)
+        _start_near(self.decoder[-1], patches.mean(dim=(0, 2, 3)))
 
 
 class VariationalAutoencoder(PatchNetwork):
@@ -159,22 +161,25 @@ class VariationalAutoencoder(PatchNetwork):
 
     @torch.no_grad()
     def initialize(self, patches: Tensor, generator: Generator) -> None:
-        initialize(self, generator)
+        _initialize_layers(self.encoder, patches.shape[-1], generator)
+        _initialize_layers(self.decoder, 1, generator)
         self.noise.normal_(generator=generator)
         # Both variances start as constants: the latent one small, so that the draws carry
         # the image and not the noise alone, that of the pixels as large as the data's.
         latent, output = self.encoder[-1], self.decoder[-1]
         assert isinstance(latent, nn.Conv2d) and isinstance(output, nn.ConvTranspose2d)
+        assert latent.bias is not None
         latent.weight[self.latent_dim :] = 0
-        means = torch.zeros(self.latent_dim)
-        _set_bias(latent, torch.cat([means, means + self._LATENT_LOG_VARIANCE]))
-        output.weight[:, patches.shape[1] :] = 0
+        latent.bias[self.latent_dim :] = self._LATENT_LOG_VARIANCE
         mean, variance = patches.mean(dim=(0, 2, 3)), patches.var(dim=(0, 2, 3), correction=0)
-        _set_bias(output, torch.cat([mean, (variance + self.VARIANCE_FLOOR).log()]))
+        _start_near(output, torch.cat([mean, (variance + self.VARIANCE_FLOOR).log()]))
+        output.weight[:, patches.shape[1] :] = 0
 
 
-def _set_bias(layer: nn.Module, values: Tensor) -> None:
-    assert isinstance(layer.bias, Tensor)
+def _start_near(layer: nn.Module, values: Tensor) -> None:
+    """Let the last layer begin close to a constant: chance images would be unlearnt first."""
+    assert isinstance(layer, nn.ConvTranspose2d) and layer.bias is not None
+    layer.weight *= 0.1
     layer.bias.copy_(values)
 
 
@@ -203,24 +208,26 @@ def to_channels_last(network: PatchNetwork) -> PatchNetwork:
 
 
 @torch.no_grad()
-def initialize(network: nn.Module, generator: Generator) -> None:
-    """Kaiming initialisation for the leaky slope; draws from `generator` alone.
+def _initialize_layers(layers: nn.Sequential, size: int, generator: Generator) -> None:
+    """Kaiming initialisation for the leaky slope of layers whose input is `size` pixels wide.
 
     torch's own default shrinks the signal at every layer, and a network that starts
-    with no signal stays at the mean image.
+    with no signal stays at the mean image. The fan counts the taps of the kernel that an
+    output pixel meets on average: few of them where maps are as small as the kernel.
     """
-    for module in network.modules():
-        if not isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+    gain = math.sqrt(2 / (1 + _SLOPE**2))
+    for layer in layers:
+        if not isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
             continue
-        receptive_field = math.prod(module.kernel_size)
-        if isinstance(module, nn.ConvTranspose2d):
-            # An output pixel meets k² / stride² of a transposed kernel's positions. From
-            # a 1×1 input, as in the first layer, it meets one.
-            meets = 1 if module.padding[0] == 0 else receptive_field / math.prod(module.stride)
-            fan_in = module.in_channels * meets
-        else:
-            fan_in = module.in_channels * receptive_field
-        gain = math.sqrt(2 / (1 + _SLOPE**2))
-        module.weight.normal_(0, gain / math.sqrt(fan_in), generator=generator)
-        if module.bias is not None:
-            module.bias.zero_()
+        convolve: Any = F.conv2d if isinstance(layer, nn.Conv2d) else F.conv_transpose2d
+        taps = convolve(
+            torch.ones(1, 1, size, size),
+            torch.ones(1, 1, *layer.kernel_size),
+            stride=layer.stride,
+            padding=layer.padding,
+        )
+        size = taps.shape[-1]
+        deviation = gain / math.sqrt(layer.in_channels * float(taps.mean()))
+        layer.weight.normal_(0, deviation, generator=generator)
+        assert layer.bias is not None
+        layer.bias.zero_()

@@ -60,19 +60,29 @@ class ScoringMixin(
         reconstructions: Tensor = forward(self.network_, self.precision, patches)
         return reconstructions
 
+    def _patch_values(self, patches: Tensor) -> Tensor:
+        """What is averaged where patches overlap: (n, c, p, p) to (n, k, p, p)."""
+        reconstructions = self._reconstruct_patches(patches)
+        if self.aggregate == "reconstruction":
+            return reconstructions
+        return self._residual(patches, reconstructions)[:, None]
+
+    def _averages_logarithms(self) -> bool:
+        """Whether `_patch_values` are the logarithms of what is averaged."""
+        return False
+
+    def _residual_of_values(self, images: Tensor, values: Tensor) -> Tensor:
+        """Residual maps (n, h, w) of images (n, c, h, w) and averaged values (n, k, h, w)."""
+        if self.aggregate == "reconstruction":
+            return self._residual(images, values)
+        return values[:, 0]
+
     def _residual_maps(self, images: Iterator[Tensor]) -> Iterator[Tensor]:
         """Residual map (h, w) of each image (c, h, w), before the opening."""
-        if self.aggregate == "reconstruction":
-            for image, reconstruction in self._map_patches(images, self._reconstruct_patches):
-                yield self._residual(image[None], reconstruction[None])[0]
-        else:
-            for _, residual in self._map_patches(
-                images,
-                lambda patches: self._residual(patches, self._reconstruct_patches(patches))[
-                    :, None
-                ],
-            ):
-                yield residual[0]
+        for image, values in self._map_patches(
+            images, self._patch_values, log_mean=self._averages_logarithms()
+        ):
+            yield self._residual_of_values(image[None], values[None])[0]
 
     def transform(self, X: Any) -> Any:
         """Residual maps.
@@ -280,15 +290,17 @@ def grey_opening(residual: np.ndarray, diameter: int | None) -> np.ndarray:
     It removes what is brighter than its surroundings and smaller than the disk. The disk
     is flat, so that the opening commutes with thresholding, and pixels outside the map
     take no part.
-
-    The disk of diameter d holds the pixels of a d×d square whose centre lies within d / 2 of
-    the square's centre: 12 pixels for 4.
     """
     if diameter is None:
         return residual
-    offsets = np.arange(diameter) - (diameter - 1) / 2
-    disk = np.hypot(offsets[:, None], offsets) <= diameter / 2
-    eroded = ndimage.grey_erosion(residual, footprint=disk, mode="constant", cval=np.inf)
+    footprint = disk(diameter)
+    eroded = ndimage.grey_erosion(residual, footprint=footprint, mode="constant", cval=np.inf)
     # The dilation that belongs to the erosion: SciPy mirrors the footprint, and an even
     # one has to be anchored on the other side of its centre.
-    return ndimage.grey_dilation(eroded, footprint=disk, mode="constant", cval=-np.inf)
+    return ndimage.grey_dilation(eroded, footprint=footprint, mode="constant", cval=-np.inf)
+
+
+def disk(diameter: int) -> np.ndarray:
+    """Pixels of a square whose centres lie within half the diameter of the square's: 12 for 4."""
+    offsets = np.arange(diameter) - (diameter - 1) / 2
+    return np.hypot(offsets[:, None], offsets) <= diameter / 2

@@ -12,22 +12,18 @@ Constants  ``c1`` and ``c2`` are the constants themselves, for images in [0, 1].
            libraries take ``K1``, ``K2`` and ``data_range``: ``c1 = (K1 * data_range)**2``.
 Colour     there is none here: the last two axes are one channel. Callers average
            the maps of the channels.
-
-Window sums are products with a banded matrix that holds the window's weights and the
-mirrored border. No running sum is kept, so nothing drifts, and every window shape costs
-the same.
 """
 
 from __future__ import annotations
 
-from copy import copy
-from functools import lru_cache
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from sklearn_ssimae._windows import TraceableWindowMean, Window, WindowMean
 
 # The defaults are Wang et al.'s constants at a data range of 1. The paper prints 0.01
 # and 0.03; docs/benchmarks.md holds what either does on real data.
@@ -39,12 +35,8 @@ DEFAULT_C2 = 0.03**2
 _VARIANCE_EPS = 1e-10
 # Rounds off the corner of |s|**gamma at s = 0, see `_signed_power`.
 _POWER_EPS = 1e-6
-# Outputs of one banded matrix. Small blocks waste less on the zeros beside the band, large
-# ones make better matrix products.
-_BLOCK = 64
 
 ArrayOrTensor = TypeVar("ArrayOrTensor", np.ndarray, Tensor)
-Window = Literal["uniform", "gaussian"]
 
 
 def ssim_map(
@@ -133,10 +125,12 @@ def ssim_map(
     True
     """
     _check_parameters(window_size, window, sigma, c1, c2, alpha, beta, gamma)
-    filter_ = _WindowMean(window_size, window, sigma)
+    # An exporter follows neither buffers that are written to nor autograd functions.
+    traced = torch.compiler.is_compiling()
+    filter_ = (TraceableWindowMean if traced else WindowMean)(window_size, window, sigma)
     a, b = _as_tensors(x, y)
     if alpha == beta == gamma == 1:
-        ssim = _SSIM.apply(a, b, filter_, c1, c2)
+        ssim = (_traceable_ssim if traced else _SSIM.apply)(a, b, filter_, c1, c2)
     else:
         luminance, contrast, structure = _components(a, b, filter_, c1, c2)
         ssim = (
@@ -196,7 +190,7 @@ def ssim_components(
     """
     _check_parameters(window_size, window, sigma, c1, c2, alpha, beta, gamma)
     a, b = _as_tensors(x, y)
-    parts = _components(a, b, _WindowMean(window_size, window, sigma), c1, c2)
+    parts = _components(a, b, WindowMean(window_size, window, sigma), c1, c2)
     luminance, contrast, structure = (
         _like(_signed_power(part, exponent), x)
         for part, exponent in zip(parts, (alpha, beta, gamma), strict=True)
@@ -204,114 +198,30 @@ def ssim_components(
     return luminance, contrast, structure
 
 
-class _WindowMean:
-    """Weighted mean over a window around every pixel; a linear map of images.
-
-    One axis is filtered by products of banded matrices with blocks of the image. A block
-    (start, stop, low, high, matrix) means ``out[start:stop] = matrix @ in[low:high]``.
-    """
-
-    def __init__(
-        self, window_size: int, window: Window, sigma: float, *, adjoint: bool = False
-    ) -> None:
-        self.weights = _window_weights(window_size, window, sigma)
-        self.is_adjoint = adjoint
-
-    def adjoint(self) -> _WindowMean:
-        other = copy(self)
-        other.is_adjoint = not self.is_adjoint
-        return other
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Filter the last two axes of a contiguous tensor; not seen by autograd."""
-        height, width = images.shape[-2:]
-        planes = images.reshape(-1, height, width)
-        across = torch.empty_like(planes)
-        for start, stop, low, high, matrix in self._blocks(width, planes):
-            torch.mm(
-                planes.view(-1, width)[:, low:high],
-                matrix.T,
-                out=across.view(-1, width)[:, start:stop],
-            )
-        out = torch.empty_like(planes)
-        for start, stop, low, high, matrix in self._blocks(height, planes):
-            torch.bmm(
-                matrix.expand(len(planes), *matrix.shape),
-                across[:, low:high],
-                out=out[:, start:stop],
-            )
-        return out.view(images.shape)
-
-    def _blocks(self, size: int, like: Tensor) -> list[tuple[int, int, int, int, Tensor]]:
-        return _banded(self.weights, size, self.is_adjoint, like.dtype, like.device)
-
-
-def _window_weights(window_size: int, window: Window, sigma: float) -> tuple[float, ...]:
-    if window == "uniform":
-        return (1 / window_size,) * window_size
-    offsets = np.arange(window_size) - window_size // 2
-    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
-    return tuple((weights / weights.sum()).tolist())
-
-
-@lru_cache(maxsize=64)
-def _banded(
-    weights: tuple[float, ...],
-    size: int,
-    adjoint: bool,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> list[tuple[int, int, int, int, Tensor]]:
-    radius = len(weights) // 2
-    blocks = []
-    for start in range(0, size, _BLOCK):
-        stop = min(start + _BLOCK, size)
-        low, high = max(0, start - radius), min(size, stop + radius)
-        if adjoint:
-            matrix = _window_rows(weights, size, low, high)[:, start:stop].T
-        else:
-            matrix = _window_rows(weights, size, start, stop)[:, low:high]
-        tensor = torch.from_numpy(np.ascontiguousarray(matrix)).to(device, dtype)
-        blocks.append((start, stop, low, high, tensor))
-    return blocks
-
-
-def _window_rows(weights: tuple[float, ...], size: int, start: int, stop: int) -> np.ndarray:
-    """Rows start to stop of the (size, size) matrix of the window mean along one axis."""
-    radius = len(weights) // 2
-    output = np.arange(start, stop)[:, None]
-    # Mirrored coordinates repeat with period 2 * size: 0 .. size-1, size-1 .. 0.
-    source = (output + np.arange(-radius, radius + 1)) % (2 * size)
-    source = np.minimum(source, 2 * size - 1 - source)
-    rows = np.zeros((stop - start, size))
-    np.add.at(rows, (output - start, source), weights)
-    return rows
-
-
 class _Filter(torch.autograd.Function):
     """A window mean inside autograd's graph."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, window_mean: _WindowMean) -> Tensor:
-        ctx.adjoint = window_mean.adjoint()
+    def forward(ctx: Any, images: Tensor, window_mean: WindowMean) -> Tensor:
+        ctx.window_mean = window_mean
         return window_mean(images.contiguous())
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return _Filter.apply(grads[0], ctx.adjoint), None
+        return _Filter.apply(grads[0], ctx.window_mean), None
 
 
 class _SSIM(torch.autograd.Function):
     """Eq. (8) with its gradient in closed form: four window means forward, three back.
 
     SSIM depends on the images through μx, μy, q = E[x² + y²] and r = E[xy]. Forward keeps
-    its derivatives by these; backward takes the adjoint of the window mean of each and
+    its derivatives by these; backward takes the window mean, its own adjoint, of each and
     applies the chain rule ∂q/∂y = 2y, ∂r/∂y = x.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, y: Tensor, window_mean: _WindowMean, c1: float, c2: float
+        ctx: Any, x: Tensor, y: Tensor, window_mean: WindowMean, c1: float, c2: float
     ) -> Tensor:
         moments = torch.empty((5, *x.shape), dtype=x.dtype, device=x.device)
         shift = x.mean(dim=(-2, -1), keepdim=True)
@@ -322,15 +232,8 @@ class _SSIM(torch.autograd.Function):
         torch.mul(difference, difference, out=moments[3])
         mx, my, r, distance = window_mean(moments[:4])
 
-        # a1, a2, b1, b2 are the four brackets of eq. (8). Since x² + y² is
-        # 2xy + (x - y)², each b is its a plus the distance of the images: the map is
-        # exactly 1 where they agree, and loses no digits near it.
         ux, uy = mx + shift, my + shift
-        a1 = (ux * uy).mul_(2).add_(c1)
-        a2 = r.addcmul_(mx, my, value=-1).mul_(2).add_(c2)
-        squared_mean = (mx - my).square_()
-        b1 = a1 + squared_mean
-        b2 = distance.sub_(squared_mean).clamp_(min=0).add_(a2)
+        a1, a2, b1, b2 = _brackets(ux, uy, mx, my, r, distance, c1, c2)
         denominator = b1 * b2
         ssim = (a1 * a2).div_(denominator)
 
@@ -363,7 +266,7 @@ class _SSIM(torch.autograd.Function):
         weighted = torch.empty((len(present), *grad.shape), dtype=grad.dtype, device=grad.device)
         for out, partial in zip(weighted, present, strict=True):
             torch.mul(partial, grad, out=out)
-        to_q, to_r, *to_means = ctx.window_mean.adjoint()(weighted)
+        to_q, to_r, *to_means = ctx.window_mean(weighted)
         to_q = to_q.mul_(2)
         grads: list[Tensor | None] = []
         for own, other, by_mean in ((xs, ys, by_mx), (ys, xs, by_my)):
@@ -374,24 +277,60 @@ class _SSIM(torch.autograd.Function):
         return (*grads, None, None, None)
 
 
+def _brackets(
+    ux: Tensor,
+    uy: Tensor,
+    mx: Tensor,
+    my: Tensor,
+    r: Tensor,
+    distance: Tensor,
+    c1: float,
+    c2: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The four brackets of eq. (8): two of the numerator, two of the denominator.
+
+    `mx` and `my` are means of the shifted images, `ux` and `uy` of the images. Since x² + y²
+    is 2xy + (x - y)², each b is its a plus the distance of the images: the map is exactly 1
+    where they agree, and loses no digits near it.
+    """
+    a1 = (ux * uy).mul_(2).add_(c1)
+    a2 = torch.addcmul(r, mx, my, value=-1).mul_(2).add_(c2)
+    squared_mean = (mx - my).square_()
+    b1 = a1 + squared_mean
+    b2 = (distance - squared_mean).clamp_(min=0).add_(a2)
+    return a1, a2, b1, b2
+
+
+def _traceable_ssim(x: Tensor, y: Tensor, window_mean: WindowMean, c1: float, c2: float) -> Tensor:
+    """`_SSIM` in operations that an exporter can follow."""
+    shift = x.mean(dim=(-2, -1), keepdim=True)
+    xs, ys = x - shift, y - shift
+    mx, my, r, distance = window_mean(torch.stack([xs, ys, xs * ys, (xs - ys).square()]))
+    a1, a2, b1, b2 = _brackets(mx + shift, my + shift, mx, my, r, distance, c1, c2)
+    return (a1 * a2 / (b1 * b2)).clamp(-1, 1)
+
+
 def _components(
-    x: Tensor, y: Tensor, window_mean: _WindowMean, c1: float, c2: float
+    x: Tensor, y: Tensor, window_mean: WindowMean, c1: float, c2: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Eqs. (5) to (7), through autograd."""
     shift = x.detach().mean(dim=(-2, -1), keepdim=True)
     xs, ys = x - shift, y - shift
-    moments = torch.stack([xs, ys, xs * xs, ys * ys, xs * ys])
-    mx, my, mxx, myy, mxy = _Filter.apply(moments, window_mean)
-    var_x = (mxx - mx * mx).clamp(min=0) + _VARIANCE_EPS
-    var_y = (myy - my * my).clamp(min=0) + _VARIANCE_EPS
-    # √(a b) and not √a √b: it is exactly a where a = b.
-    deviations = (var_x * var_y).sqrt()
-    covariance = mxy - mx * my + _VARIANCE_EPS
-    covariance = torch.maximum(torch.minimum(covariance, deviations), -deviations)
+    difference = xs - ys
+    moments = torch.stack([xs, ys, xs * xs, ys * ys, difference * difference])
+    mx, my, mxx, myy, distance = _Filter.apply(moments, window_mean)
+    sigma_x = ((mxx - mx * mx).clamp(min=0) + _VARIANCE_EPS).sqrt()
+    sigma_y = ((myy - my * my).clamp(min=0) + _VARIANCE_EPS).sqrt()
+    # Each is 1 minus what it lacks of 1: exactly 1 for identical windows, never more, and
+    # no digits are lost near it. The variance of x - y is (σx - σy)² + 2 (σx σy - σxy).
+    product = 2 * sigma_x * sigma_y
+    by_contrast = (sigma_x - sigma_y).square()
+    by_structure = (distance - (mx - my).square() - by_contrast).clamp(min=0)
+    by_structure = torch.minimum(by_structure, 2 * product)
     ux, uy = mx + shift, my + shift
-    luminance = (2 * ux * uy + c1) / (ux * ux + uy * uy + c1)
-    contrast = (2 * deviations + c2) / (var_x + var_y + c2)
-    structure = (2 * covariance + c2) / (2 * deviations + c2)
+    luminance = 1 - (ux - uy).square() / (ux * ux + uy * uy + c1)
+    contrast = 1 - by_contrast / (product + by_contrast + c2)
+    structure = 1 - by_structure / (product + c2)
     return luminance, contrast, structure
 
 

@@ -11,8 +11,9 @@ from torch import Generator, Tensor
 
 from sklearn_ssimae._base import BaseDetector
 from sklearn_ssimae._docs import with_common_docs
-from sklearn_ssimae._ssim import DEFAULT_C1, DEFAULT_C2, Window, ssim_map
+from sklearn_ssimae._ssim import DEFAULT_C1, DEFAULT_C2, ssim_map
 from sklearn_ssimae._training import Forward, Loss
+from sklearn_ssimae._windows import Window
 
 
 @with_common_docs

@@ -17,6 +17,7 @@ from sklearn.base import (
     TransformerMixin,
     _fit_context,
 )
+from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -28,7 +29,9 @@ from sklearn_ssimae.metrics import Images, as_map
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 
-class ResidualThresholder(OneToOneFeatureMixin, OutlierMixin, TransformerMixin, BaseEstimator):
+class ResidualThresholder(
+    CallbackSupportMixin, OneToOneFeatureMixin, OutlierMixin, TransformerMixin, BaseEstimator
+):
     """Threshold of residual maps, learnt from the maps of good images.
 
     A pipeline step after a detector. It takes no notice of the detector's own threshold, so
@@ -141,6 +144,8 @@ class ResidualThresholder(OneToOneFeatureMixin, OutlierMixin, TransformerMixin, 
             If y leaves no map to learn from, is of another length than X, or holds masks of
             other shapes; if no map has `min_area` pixels; for maps that are not finite.
         """
+        task = self._init_callback_context()
+        task.call_on_fit_task_begin(estimator=self, X=X, y=y)
         maps = self._read(X, reset=True)
         good = good_images(y, len(maps))
         check_mask_shapes(y, maps)
@@ -157,6 +162,7 @@ class ResidualThresholder(OneToOneFeatureMixin, OutlierMixin, TransformerMixin, 
             )
         self.threshold_ = np.float64(threshold)
         self.offset_ = -self.threshold_
+        task.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes={})
         return self
 
     def transform(self, X: Any) -> Any:

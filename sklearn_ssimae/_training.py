@@ -25,8 +25,8 @@ CACHE_BYTES = 512 * 2**20
 # An image that must be read for an epoch yields at least so many crops, or reading would
 # take longer than training.
 _CROPS_PER_READ = 8
-# Less of the mean image's error than this left: the network has begun to learn.
-_LEARNING = 0.95
+#: A share of the mean image's error below this: the network has begun to learn.
+LEARNING = 0.95
 # Share of the steps over which `warmth` climbs.
 _WARM_UP = 0.2
 
@@ -62,7 +62,8 @@ class CropSampler:
 
     def batches(self, n_patches: int, batch_size: int) -> Iterator[Tensor]:
         """Batches (batch_size, c, p, p) of n_patches crops in all; the last may be smaller."""
-        self._next_group(n_patches)
+        if len(self._group) < self._n_images:
+            self._next_group(n_patches)
         patch = self._patch_size
         room = np.array([image.shape[1:] for image in self._group]) - patch + 1
         areas = room.prod(axis=1).astype(float)
@@ -78,16 +79,19 @@ class CropSampler:
             )
 
     def _next_group(self, n_patches: int) -> None:
-        if len(self._group) == self._n_images:
-            return
         self._group = []
-        most = max(1, n_patches // _CROPS_PER_READ)
+        members: set[int] = set()
+        most = min(self._n_images, max(1, n_patches // _CROPS_PER_READ))
         size = 0
-        while size < CACHE_BYTES and len(self._group) < min(most, self._n_images):
+        while size < CACHE_BYTES and len(members) < most:
             if not self._order:
-                self._order = self._rng.permutation(self._n_images).tolist()
-            image = pad_to_patch(self._load(self._order.pop()), self._patch_size)
+                order = self._rng.permutation(self._n_images).tolist()
+                # Taken from the end: what this group holds comes last, and not twice in it.
+                self._order = sorted(order, key=lambda index: index not in members)
+            index = self._order.pop()
+            image = pad_to_patch(self._load(index), self._patch_size)
             self._group.append(image)
+            members.add(index)
             size += image.nbytes
 
 
@@ -131,7 +135,7 @@ class Trainer:
             network.parameters(), lr=learning_rate_init, weight_decay=weight_decay, fused=True
         )
         self.scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
-        if schedule == "one_cycle":
+        if schedule == "one_cycle" and total_steps > 1:  # a single step has no cycle
             self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
                 self.optimizer, learning_rate_init, total_steps, cycle_momentum=False
             )
@@ -139,19 +143,18 @@ class Trainer:
     def run_epoch(self, batches: Iterable[Tensor]) -> float:
         """One step for each batch. Returns the mean loss of the patches.
 
-        A loss that is not finite ends the epoch at once and is returned; the network
-        is then as it was before the epoch.
+        A loss that is not finite is returned at once, and nan for an epoch that ends with
+        a broken network; the network is then as it was before the epoch.
         """
         before = deepcopy(self.network.state_dict())
         self.network.train()
-        total, n_patches = 0.0, 0
+        total, value, n_patches = 0.0, 0.0, 0
         for batch in batches:
             patches = to_device(batch, self.network)
             loss = self.loss(self.forward, patches, self.warmth)
             value = loss.item()
             if not np.isfinite(value):
-                self.network.load_state_dict(before)
-                return value
+                break
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
@@ -161,7 +164,11 @@ class Trainer:
             total += value * len(patches)
             n_patches += len(patches)
         self.network.eval()
-        if self._learnt_at == math.inf and self.probe.has_learnt():
+        remaining = self.probe.remaining() if np.isfinite(value) else value
+        if not np.isfinite(remaining):
+            self.network.load_state_dict(before)
+            return remaining
+        if self._learnt_at == math.inf and remaining < LEARNING:
             self._learnt_at = self.n_steps
         return total / n_patches
 
@@ -199,19 +206,24 @@ class Probe:
         self.patches = patches
         self.reconstruct = reconstruct
         self.error = error
-        mean_image = patches.mean(dim=0, keepdim=True).expand_as(patches)
-        self.mean_image_error = float(error(patches, mean_image).mean())
+        mean_image = patches.mean(dim=0, keepdim=True)
+        mean_colour = mean_image.mean(dim=(2, 3), keepdim=True)
+        self._baseline = min(
+            float(error(patches, constant.expand_as(patches)).mean())
+            for constant in (mean_image, mean_colour)
+        )
 
     @torch.no_grad()
-    def has_learnt(self) -> bool:
-        if self.mean_image_error < 1e-8:  # flat images: the mean is all there is
-            return True
+    def remaining(self) -> float:
+        """Error as a share of the mean image's or the mean colour's; not finite if broken."""
         error = float(self.error(self.patches, self.reconstruct(self.patches)).mean())
-        return error < _LEARNING * self.mean_image_error
+        if self._baseline < 1e-8:  # flat images: the mean is all there is
+            return 0.0 * error
+        return error / self._baseline
 
 
 class EarlyStopping:
-    """MLPClassifier's rule: stop when the loss has not fallen by tol for a number of epochs."""
+    """MLPClassifier's rule: stop when the loss has not fallen by tol for too many epochs."""
 
     def __init__(self, tol: float, n_iter_no_change: int) -> None:
         self.tol = tol
@@ -224,9 +236,9 @@ class EarlyStopping:
         if not counts:
             self.best, self.n_stale = loss, 0
             return False
-        self.n_stale = 0 if loss < self.best - self.tol else self.n_stale + 1
+        self.n_stale = self.n_stale + 1 if loss > self.best - self.tol else 0
         self.best = min(self.best, loss)
-        return self.n_stale >= self.n_iter_no_change
+        return self.n_stale > self.n_iter_no_change
 
 
 def forward(network: nn.Module, precision: str, *args: Any) -> Any:
@@ -253,10 +265,10 @@ def choose_device(device: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         chosen = torch.device(device)
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        torch.ones(1, device=chosen).item()
+    except Exception as error:  # each backend that is missing raises an error of its own
         raise ValueError(
-            f"device={device!r} cannot be used here: {str(error).splitlines()[0]} "
+            f"device={device!r} cannot be used here: {str(error).splitlines()[0]}. "
             "Set device='auto' or 'cpu'."
         ) from error
     return chosen

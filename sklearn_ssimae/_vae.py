@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -26,10 +25,12 @@ class VAEDetector(BaseDetector):
     ----------
     {common_parameters}
     n_latent_samples : int, default=6
-        Draws N from the latent distribution of each patch when it is scored.
+        Draws N from the latent distribution of each patch when it is scored, at least 1. Set
+        when fit starts a network.
     kl_weight : float, default=1.0
-        Weight of the Kullback-Leibler divergence. 1 is the evidence lower bound, at
-        every patch size.
+        Weight of the Kullback-Leibler divergence of a patch against the log-likelihood
+        summed over all its values, at least 0. 1 is the evidence lower bound, at every patch
+        size.
 
     Attributes
     ----------
@@ -63,8 +64,8 @@ class VAEDetector(BaseDetector):
     if all their draws were of one patch; ``aggregate="residual"`` averages the maps, that is the
     logarithms.
 
-    The variance has a floor of 1e-4 for images in [0, 1] (a deviation of one grey value in
-    a hundred), without which flat images would have infinite densities.
+    The variance has a floor of 1e-4 for images in [0, 1], a standard deviation of 0.01,
+    without which flat images would have infinite densities.
 
     The N draws are made once, in fit, and used for every patch: scores are repeatable.
 
@@ -184,18 +185,17 @@ class VAEDetector(BaseDetector):
     def _reconstruct_patches(self, patches: Tensor) -> Tensor:
         return self._draw(patches)[0].mean(dim=0)
 
-    def _log_probability(self, patches: Tensor) -> Tensor:
+    def _patch_values(self, patches: Tensor) -> Tensor:
         """Log of the mean density over the draws, (n, 1, p, p)."""
         mean, variance = self._draw(patches)
         log_density = log_normal(patches, mean, variance).sum(dim=2, keepdim=True)
         return log_density.logsumexp(dim=0) - math.log(len(mean))
 
-    def _residual_maps(self, images: Iterator[Tensor]) -> Iterator[Tensor]:
-        average_densities = self.aggregate == "reconstruction"
-        for _, log_probability in self._map_patches(
-            images, self._log_probability, log_mean=average_densities
-        ):
-            yield -log_probability[0]
+    def _averages_logarithms(self) -> bool:
+        return self.aggregate == "reconstruction"
+
+    def _residual_of_values(self, images: Tensor, values: Tensor) -> Tensor:
+        return -values[:, 0]
 
 
 def log_normal(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
+import joblib
+from filelock import FileLock
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
-from sklearn_ssimae import metrics
+from sklearn_ssimae import ResidualThresholder, metrics
 from sklearn_ssimae._labels import in_shape_of, is_masks, unpack
-from sklearn_ssimae import ResidualThresholder
 from sklearn_ssimae.metrics import Images
 
-__all__ = ["pixel_scorer"]
+__all__ = ["LockingMemory", "pixel_scorer"]
 
 _OF_MAPS = {
     "roc_auc": metrics.pixel_roc_auc_score,
@@ -51,6 +56,7 @@ def pixel_scorer(metric: Literal["roc_auc", "average_precision", "pro_auc", "iou
     See Also
     --------
     sklearn_ssimae.ResidualThresholder : Compares thresholds without training again.
+    LockingMemory : Keeps trained detectors for such comparisons.
 
     Notes
     -----
@@ -60,6 +66,9 @@ def pixel_scorer(metric: Literal["roc_auc", "average_precision", "pro_auc", "iou
 
     A fold without defects scores nan, with a warning, or raises for "pro_auc". Shuffle, or
     split by a label for each image: ``cv=list(StratifiedKFold(3).split(labels, labels))``.
+
+    :class:`~sklearn.callback.ScoringMonitor` needs a name with a scorer that is a callable:
+    ``ScoringMonitor(scoring={"iou": pixel_scorer("iou")})``.
 
     Examples
     --------
@@ -121,6 +130,85 @@ class PixelScorer:
             f"{self!r} needs masks as y: an array (n, h, w) or a sequence of arrays (h, w), got "
             f"an array of shape {masks.shape}."
         )
+
+
+class LockingMemory(joblib.Memory):
+    """Cache of results, none of which is computed by two workers at once.
+
+    As the memory of a pipeline it keeps each detector that was trained, so that a search over
+    what follows the detector trains it once per fold. With several workers
+    :class:`joblib.Memory` falls short of that: it takes no locks, and workers that come to
+    the same fold while none has finished it all train on it. Here one trains while the others
+    wait for what it stores.
+
+    Parameters
+    ----------
+    location : str or path
+        Folder of the cache; it is made if it is missing. A file system that the workers
+        share.
+
+    Examples
+    --------
+    Three thresholds, one training:
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from skimage import data
+    >>> from sklearn.pipeline import Pipeline
+    >>> from sklearn_ssimae import L2AutoencoderDetector, ResidualThresholder
+    >>> from sklearn_ssimae.model_selection import LockingMemory
+    >>> detector = L2AutoencoderDetector(
+    ...     patch_size=32, scale=0.25, max_iter=1, random_state=0, verbose=1
+    ... )
+    >>> with TemporaryDirectory() as folder:
+    ...     pipeline = Pipeline(
+    ...         [("detector", detector), ("thresholder", ResidualThresholder())],
+    ...         memory=LockingMemory(folder),
+    ...     )
+    ...     for quantile in (0.99, 0.995, 0.999):
+    ...         pipeline = pipeline.set_params(thresholder__quantile=quantile)
+    ...         masks = pipeline.fit(data.brick()[None, :256]).transform(data.brick()[None, 256:])
+    L2AutoencoderDetector: epoch 1/1, loss ...
+    """
+
+    def __init__(self, location: str | os.PathLike[str]) -> None:
+        super().__init__(location, verbose=0)
+
+    def cache(
+        self,
+        func: Callable[..., Any] | None = None,
+        ignore: list[str] | None = None,
+        **options: Any,
+    ) -> Callable[..., Any]:
+        """A function that takes the results of `func` from the cache, or adds them to it.
+
+        Parameters
+        ----------
+        func : callable, default=None
+            None makes a decorator, as in :meth:`joblib.Memory.cache`.
+        ignore : list of str, default=None
+            Names of arguments that the result does not depend on; workers wait for each other
+            only if these are given as keywords.
+        **options
+            As in :meth:`joblib.Memory.cache`.
+
+        Returns
+        -------
+        cached : callable
+            Takes the arguments of `func`.
+        """
+        if func is None:
+            return functools.partial(self.cache, ignore=ignore, **options)
+        cached = super().cache(func, ignore=ignore, **options)
+        ignored = ignore or ()
+
+        @functools.wraps(func)
+        def locked(*args: Any, **kwargs: Any) -> Any:
+            decisive = {name: value for name, value in kwargs.items() if name not in ignored}
+            call = joblib.hash((func.__module__, func.__qualname__, args, decisive))
+            with FileLock(Path(self.location, f"{call}.lock")):
+                return cached(*args, **kwargs)
+
+        return locked
 
 
 def _last_step(estimator: Any, X: Any) -> tuple[Any, Any]:

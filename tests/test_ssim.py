@@ -123,6 +123,14 @@ def test_float32_does_not_drift_on_a_large_bright_image(window, noise):
     assert_allclose(ssim_map(x, y, window=window), expected, rtol=0, atol=3e-6)
 
 
+def test_float32_holds_for_dark_and_bright_images_in_one_batch():
+    x, y = random_pair((3, 60, 70), np.float32)
+    level = np.array([0.0, 0.5, 0.95], np.float32)[:, None, None]
+    x, y = 0.05 * x + level, 0.05 * y + level
+    expected = [skimage_ssim(*images) for images in zip(x, y, strict=True)]
+    assert_allclose(ssim_map(x, y), expected, rtol=0, atol=3e-6)
+
+
 @pytest.mark.parametrize("window_size", [7, 11])
 def test_gaussian_window_equals_kornia_away_from_the_border(window_size):
     x, y = random_pair((2, 3, 40, 50))
@@ -573,27 +581,44 @@ def test_bad_images(function, x, y, error, message):
         function(x, y)
 
 
+BAD_VALUES = {
+    "window_size": [10, 0, -3, 11.0, "11"],
+    "window": ["hann", None],
+    "sigma": [0, -1.5, np.nan],
+    "c1": [0, -1e-4],
+    "c2": [0, np.nan],
+    "alpha": [-1],
+    "beta": [-0.5],
+    "gamma": [np.nan],
+}
+
+
 @pytest.mark.parametrize("function", [ssim_map, ssim_components])
 @pytest.mark.parametrize(
-    ("parameter", "value"),
-    [
-        ("window_size", 10),
-        ("window_size", 0),
-        ("window_size", -3),
-        ("window_size", 11.0),
-        ("window", "hann"),
-        ("sigma", 0),
-        ("sigma", -1.5),
-        ("sigma", np.nan),
-        ("c1", 0),
-        ("c1", -1e-4),
-        ("c2", 0),
-        ("c2", np.nan),
-        ("alpha", -1),
-        ("beta", -0.5),
-        ("gamma", np.nan),
-    ],
+    ("parameter", "value"), [(name, value) for name in BAD_VALUES for value in BAD_VALUES[name]]
 )
 def test_bad_parameters(function, parameter, value):
     with pytest.raises(ValueError, match=f"{parameter} must be .* got {value!r}"):
         function(IMAGE, IMAGE, **{parameter: value})
+
+
+@pytest.mark.parametrize("window", ["uniform", "gaussian"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(1, 1), (40, 53), (3, 128, 128)])
+def test_identical_images_are_exactly_1_in_every_part(window, dtype, shape):
+    x = np.random.default_rng(0).random(shape).astype(dtype)
+    x[..., : shape[-2] // 2, : shape[-1] // 2] = 0.83
+    for part in ssim_components(x, x.copy(), window=window):
+        assert (part == 1).all()
+    assert (ssim_map(x, x.copy(), window=window, gamma=0.5) == 1).all()
+
+
+@pytest.mark.parametrize("window", ["uniform", "gaussian"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_parts_are_at_most_1(window, dtype):
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        x = rng.random((2, 60, 70)).astype(dtype)
+        y = (x + 1e-4 * rng.random(x.shape)).astype(dtype)
+        for part in ssim_components(x, y, window=window):
+            assert part.max() <= 1 and part.min() >= -1

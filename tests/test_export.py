@@ -1,0 +1,299 @@
+import itertools
+import json
+import logging
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from skimage import data
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.pipeline import make_pipeline
+
+import sklearn_ssimae
+from sklearn_ssimae import (
+    FMAEDetector,
+    L2AutoencoderDetector,
+    ResidualThresholder,
+    SSIMAutoencoderDetector,
+    VAEDetector,
+    export,
+)
+from sklearn_ssimae._windows import _banded
+from sklearn_ssimae.export import to_onnx
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+TOLERANCE = 1e-4
+CHEAPEST = dict(patch_size=16, latent_dim=8, n_patches=32, max_iter=2, stride=6, random_state=0)
+DETECTORS = {
+    "ssim": SSIMAutoencoderDetector(**CHEAPEST),
+    "ssim-gaussian": SSIMAutoencoderDetector(
+        window="gaussian", window_size=7, c2=1e-4, alpha=2, beta=0, gamma=0.5, **CHEAPEST
+    ),
+    "l2": L2AutoencoderDetector(**CHEAPEST),
+    "vae": VAEDetector(n_latent_samples=3, **CHEAPEST),
+    "fmae": FMAEDetector(feature_extractor=torch.nn.Conv2d(3, 4, 3), **CHEAPEST),
+}
+SMALLER_THAN_A_PATCH = (9, 29)
+LARGER = (31, 42)
+
+
+def texture(n, height, width, *channels, low=-20.0, high=230.0):
+    """Cuts (n, h, w[, c]) out of a real texture, float32 in [low, high]."""
+    grass = data.grass() / 255
+    cuts = np.stack([grass[9 * i : 9 * i + height, 5 * i : 5 * i + width] for i in range(n)])
+    if channels:
+        cuts = np.stack([cuts ** (1 + c / 2) for c in range(channels[0])], axis=-1)
+    return (low + (high - low) * cuts).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """Detectors by name and number of channels, whose network answers strongly to its input."""
+    detectors = {}
+    for (name, detector), n_channels in itertools.product(DETECTORS.items(), (1, 3)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            images = texture(4, 20, 20, n_channels)
+            detector = clone(detector).fit(images)
+        with torch.no_grad():
+            for layer in detector.network_.modules():
+                if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+                    layer.weight *= 1.3
+        detectors[name, n_channels] = detector
+        assert detector.reconstruct(images).std() > 10
+    return detectors
+
+
+def with_options(detector, **options):
+    """A copy with other parameters of scoring, and the same network."""
+    other = clone(detector).set_params(**options)
+    other.__dict__.update({k: v for k, v in vars(detector).items() if k not in other.__dict__})
+    return other
+
+
+# What the traced module computes ------------------------------------------------------
+
+
+def traceable_maps(detector, images):
+    return export._ResidualMaps(detector, images.shape[1:])(torch.from_numpy(images)).numpy()
+
+
+@pytest.mark.parametrize("size", [SMALLER_THAN_A_PATCH, LARGER], ids=["small", "large"])
+@pytest.mark.parametrize("scale", [1, 0.5])
+@pytest.mark.parametrize("n_channels", [1, 3])
+@pytest.mark.parametrize("name", DETECTORS)
+def test_traced_operations_give_the_maps_of_transform(fitted, name, n_channels, scale, size):
+    images = texture(3, *size, n_channels)
+    for aggregate in ("reconstruction", "residual"):
+        for diameter in (None, 4, 5):
+            detector = with_options(
+                fitted[name, n_channels],
+                scale=scale,
+                aggregate=aggregate,
+                opening_diameter=diameter,
+            )
+            expected = detector.transform(images)
+            assert expected.std() > 100 * TOLERANCE
+            assert_allclose(traceable_maps(detector, images), expected, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(scale=1.7),
+        dict(scale=0.02),
+        dict(stride=1),
+        dict(stride=50),
+        dict(stride=11),
+        dict(opening_diameter=1),
+        dict(opening_diameter=2),
+        dict(opening_diameter=13),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["ssim", "vae"])
+def test_traced_operations_at_the_ends_of_the_parameters(fitted, name, options):
+    images = texture(2, *LARGER, 1)
+    detector = with_options(fitted[name, 1], **options)
+    expected = detector.transform(images)
+    assert_allclose(traceable_maps(detector, images), expected, rtol=0, atol=TOLERANCE)
+
+
+def test_network_takes_patches_in_strips(fitted, monkeypatch):
+    images = texture(2, *LARGER, 1)
+    detector = fitted["ssim", 1]
+    module = export._ResidualMaps(detector, images.shape[1:])
+    shapes = []
+    module.network.register_forward_hook(lambda _, patches, __: shapes.append(len(patches[0])))
+    # 4 rows of 6 patches in each of the two images
+    for most, expected in ((256, [48]), (17, [24, 24]), (6, [12] * 4), (1, [12] * 4)):
+        shapes.clear()
+        monkeypatch.setattr(export, "_MAX_PATCHES", most)
+        maps = module(torch.from_numpy(images)).numpy()
+        assert shapes == expected
+        assert_allclose(maps, detector.transform(images), rtol=0, atol=TOLERANCE)
+
+
+def test_bfloat16_is_exported_as_float32(fitted):
+    images = texture(2, *LARGER, 1)
+    detector = with_options(fitted["l2", 1], precision="bfloat16")
+    assert_allclose(
+        traceable_maps(detector, images),
+        with_options(detector, precision="float32").transform(images),
+        rtol=0,
+        atol=TOLERANCE,
+    )
+    assert detector.precision == "bfloat16"
+
+
+# The file -----------------------------------------------------------------------------
+
+# Every value of an option meets every detector's and nearly every other option's.
+FILES = [
+    # name, channels, scale, aggregate, opening_diameter, size
+    ("ssim", None, 1, "reconstruction", 4, LARGER),
+    ("ssim", 3, 0.5, "residual", 5, SMALLER_THAN_A_PATCH),
+    ("ssim-gaussian", 1, 0.5, "reconstruction", None, LARGER),
+    ("l2", None, 1, "residual", None, SMALLER_THAN_A_PATCH),
+    ("l2", 3, 0.5, "reconstruction", 4, LARGER),
+    ("vae", 3, 1, "residual", 4, LARGER),
+    ("vae", None, 0.5, "reconstruction", 5, SMALLER_THAN_A_PATCH),
+    ("fmae", 3, 1, "reconstruction", 5, LARGER),
+]
+
+
+@pytest.fixture(
+    scope="module",
+    params=FILES,
+    ids=lambda file: "-".join([*map(str, file[:5]), "x".join(map(str, file[5]))]),
+)
+def file(request, fitted, tmp_path_factory):
+    """A detector, images for it, and the path of its ONNX file."""
+    name, n_channels, scale, aggregate, diameter, size = request.param
+    detector = with_options(
+        fitted[name, n_channels or 1],
+        scale=scale,
+        aggregate=aggregate,
+        opening_diameter=diameter,
+    )
+    images = texture(3, *size, *[n_channels] * (n_channels is not None))
+    path = tmp_path_factory.mktemp("onnx") / "detector.onnx"
+    to_onnx(detector, path, images.shape[1:])
+    return detector, images, path
+
+
+def test_file(file):
+    """One test, so that each file is made once whatever the order of the tests."""
+    detector, images, path = file
+    _check_model(onnx.load(path), images.shape[1:])
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    _check_metadata(session.get_modelmeta().custom_metadata_map, detector, images.shape[1:])
+    expected = detector.transform(images)
+    assert expected.std() > 100 * TOLERANCE
+    for batch in (slice(1), slice(3), slice(0)):
+        (maps,) = session.run(["maps"], {"images": images[batch]})
+        assert maps.dtype == np.float32
+        assert_allclose(maps, expected[batch], rtol=0, atol=TOLERANCE)
+
+
+def _check_model(model, image_shape):
+    onnx.checker.check_model(model, full_check=True)
+    (images,), (maps,) = model.graph.input, model.graph.output
+    for value, name, shape in ((images, "images", image_shape), (maps, "maps", image_shape[:2])):
+        first, *others = value.type.tensor_type.shape.dim
+        assert value.name == name
+        assert first.dim_param == "n"
+        assert tuple(side.dim_value for side in others) == shape
+    # No names of files on the machine that wrote it.
+    assert str(Path(sklearn_ssimae.__file__).parent).encode() not in model.SerializeToString()
+
+
+def _check_metadata(metadata, detector, image_shape):
+    assert float(metadata["threshold"]) == detector.threshold_
+    assert metadata["detector"] == type(detector).__name__
+    assert metadata["sklearn_ssimae_version"] == sklearn_ssimae.__version__
+    assert tuple(json.loads(metadata["data_range"])) == detector.data_range_
+    assert tuple(json.loads(metadata["image_shape"])) == image_shape
+    assert len(metadata) == 5
+
+
+def test_integers_are_scored_as_float32_in_their_own_units(tmp_path):
+    images = texture(3, *LARGER, low=0, high=65535).astype(np.uint16)
+    detector = L2AutoencoderDetector(**CHEAPEST).fit(images)
+    to_onnx(detector, str(tmp_path / "detector.onnx"), list(LARGER))
+    session = onnxruntime.InferenceSession(tmp_path / "detector.onnx")
+    (maps,) = session.run(None, {"images": images.astype(np.float32)})
+    assert_allclose(maps, detector.transform(images), rtol=0, atol=TOLERANCE)
+
+
+def test_export_leaves_all_else_alone(fitted, tmp_path):
+    images = texture(2, *LARGER, 1)
+    detector = fitted["ssim", 1]
+    before, parameters = detector.transform(images), detector.get_params()
+    # The tracer must not leave its own tensors in the cache of the window's matrices.
+    _banded.cache_clear()
+    level, filters = logging.getLogger("torch.onnx").level, list(warnings.filters)
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    to_onnx(detector, tmp_path / "detector.onnx", images.shape[1:])
+    assert_array_equal(detector.transform(images), before)
+    assert detector.get_params() == parameters
+    assert all(weights.requires_grad for weights in detector.network_.parameters())
+    assert logging.getLogger("torch.onnx").level == level
+    assert warnings.filters == filters
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert_array_equal(np.random.get_state()[1], numpy_state)
+
+
+# Errors -------------------------------------------------------------------------------
+
+
+def test_unfitted_detector():
+    with pytest.raises(NotFittedError, match="L2AutoencoderDetector instance is not fitted"):
+        to_onnx(L2AutoencoderDetector(), "detector.onnx", (32, 32))
+
+
+def test_other_estimators(fitted):
+    pipeline = make_pipeline(fitted["l2", 1], ResidualThresholder())
+    with pytest.raises(TypeError, match="must be a detector .* got Pipeline. Of a pipeline"):
+        to_onnx(pipeline, "detector.onnx", (32, 32))
+
+
+@pytest.mark.parametrize(
+    "image_shape", [32, None, (), (32,), (32, 0), (32, -1, 3), (32.0, 32), (2, 32, 32, 3), "hw"]
+)
+def test_shapes_that_are_none(fitted, image_shape):
+    with pytest.raises(ValueError, match=r"image_shape must be \(h, w\) or \(h, w, c\), got"):
+        to_onnx(fitted["l2", 1], "detector.onnx", image_shape)
+
+
+@pytest.mark.parametrize(
+    ("n_channels", "image_shape", "message"),
+    [
+        (1, (32, 32, 3), r"image_shape=\(32, 32, 3\) has 3 channels, .* images of 1\."),
+        (3, (32, 32), r"image_shape=\(32, 32\) has 1 channels, .* images of 3\."),
+    ],
+)
+def test_other_number_of_channels(fitted, n_channels, image_shape, message):
+    with pytest.raises(ValueError, match=message):
+        to_onnx(fitted["l2", n_channels], "detector.onnx", image_shape)
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript"])
+def test_missing_packages(fitted, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=rf"{package}.*pip install sklearn-ssimae\[onnx\]"):
+        to_onnx(fitted["l2", 1], "detector.onnx", (32, 32))
+
+
+def test_missing_folder(fitted, monkeypatch, tmp_path):
+    monkeypatch.setattr(export, "_trace", lambda module, shape: onnx.ModelProto())
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        to_onnx(fitted["l2", 1], tmp_path / "nowhere" / "detector.onnx", (32, 32))
