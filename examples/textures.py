@@ -74,12 +74,15 @@ class Findings:
 
 
 def photographs() -> list[Material]:
-    """Left halves to learn from; right halves, four times, with different defects."""
+    """Left halves to learn from; squares out of the right halves, with defects."""
     materials = []
     for seed, name in enumerate(("brick", "gravel", "grass")):
-        good, rest = np.hsplit(getattr(data, name)(), 2)
-        test, masks = add_synthetic_defects([rest] * 4, kinds=KINDS, random_state=seed)
-        materials.append(Material(name, [good], test, masks, shown=[0]))
+        left, right = np.hsplit(getattr(data, name)(), 2)
+        # The photographer stood in the middle: the mirror image shows the right half's slant.
+        good = [left, left[:, ::-1]]
+        squares = np.vsplit(right, 2)
+        test, masks = add_synthetic_defects(squares * 2, kinds=KINDS, random_state=seed)
+        materials.append(Material(name, good, test, masks, shown=[0]))
     return materials
 
 

@@ -169,7 +169,8 @@ class BaseDetector(CallbackSupportMixin, ScoringMixin):
         Raises
         ------
         ValueError
-            For a parameter or an image that cannot be used; the message says which.
+            For a parameter, an image or a mask that cannot be used, and for a y that leaves no
+            image to learn from; the message says which.
         OSError
             For a file that is missing or unreadable; the message names it.
 

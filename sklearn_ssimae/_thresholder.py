@@ -68,6 +68,10 @@ class ResidualThresholder(
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Column names seen in `fit`; only if rows came with names that are all strings.
 
+    See Also
+    --------
+    sklearn_ssimae.model_selection.LockingMemory : Keeps trained detectors for searches.
+
     Notes
     -----
     Maps are one array (n, h, w), a list of arrays (h, w) of several sizes, or rows

@@ -6,7 +6,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from skimage import color, data, filters
+from skimage import color, data, filters, io
 from sklearn.base import clone
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.frozen import FrozenEstimator
@@ -172,11 +172,10 @@ def test_nested_pipelines_with_preprocessing_in_front(with_thresholder):
     assert search.score(coloured, masks) == metrics.iou_score(masks, found)
 
 
-@pytest.mark.parametrize("cls", DETECTORS)
-def test_learning_curve(cls):
+def test_learning_curve():
     X, masks = surface(8)
     sizes, train_scores, test_scores = learning_curve(
-        cheap(cls),
+        cheap(),
         X,
         masks,
         train_sizes=[2, 4],
@@ -185,7 +184,7 @@ def test_learning_curve(cls):
         error_score="raise",
     )
     assert sizes.tolist() == [2, 4]
-    expected = cheap(cls).fit(X[[5]]).score(X[:4], masks[:4])
+    expected = cheap().fit(X[[5]]).score(X[:4], masks[:4])
     assert test_scores[0, 0] == pytest.approx(expected)
     assert train_scores.shape == test_scores.shape == (2, 2)
     assert np.all((test_scores > 0) & (test_scores < 1))
@@ -193,7 +192,7 @@ def test_learning_curve(cls):
 
 @pytest.mark.parametrize("cls", DETECTORS)
 def test_clone_and_set_params(cls):
-    X, masks = surface()
+    X, masks = surface(4)
     pipeline = Pipeline([("prepare", FunctionTransformer(smooth)), ("detector", cheap(cls))])
     fitted = clone(pipeline).set_params(detector__latent_dim=2).fit(X, masks)
     copy = clone(fitted)
@@ -396,6 +395,18 @@ def test_bad_y_in_score(name):
     X, y, _ = bad_masks(*surface())[name]
     with pytest.raises(ValueError, match=SCORE_MESSAGES[name]):
         cheap().fit(X).score(X, y)
+
+
+def test_masks_of_files_are_compared_when_the_files_are_read(tmp_path):
+    X, masks = surface()
+    paths = [tmp_path / f"{i}.png" for i in range(6)]
+    for path, image in zip(paths, X, strict=True):
+        io.imsave(path, (255 * image).astype(np.uint8), check_contrast=False)
+    y = list(masks)
+    y[4] = y[4][:, 1:]
+    detector = cheap().fit(paths, y)
+    with pytest.raises(ValueError, match=SCORE_MESSAGES["list"]):
+        detector.score(paths, y)
 
 
 def test_no_good_image_in_a_fold():
