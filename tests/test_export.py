@@ -25,8 +25,10 @@ from sklearn_ssimae import (
     SSIMAutoencoderDetector,
     VAEDetector,
     export,
+    ssim_map,
 )
-from sklearn_ssimae._windows import _banded
+from sklearn_ssimae._ssim import DEFAULT_C1, DEFAULT_C2, _traceable_ssim
+from sklearn_ssimae._windows import TraceableWindowMean, WindowMean, _banded
 from sklearn_ssimae.export import to_onnx
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -127,6 +129,16 @@ def test_traced_operations_at_the_ends_of_the_parameters(fitted, name, options):
     detector = with_options(fitted[name, 1], **options)
     expected = detector.transform(images)
     assert_allclose(traceable_maps(detector, images), expected, **TOLERANCE)
+
+
+@pytest.mark.parametrize("window", ["uniform", "gaussian"])
+def test_traceable_ssim_is_that_of_scoring(window):
+    # Sides of several blocks of the window's matrices.
+    x, y = torch.from_numpy(texture(4, 130, 90, low=0, high=1).reshape(2, 2, 130, 90)).double()
+    mean = TraceableWindowMean(7, window, 1.5)
+    assert_allclose(mean(x), WindowMean(7, window, 1.5)(x), atol=1e-14)
+    expected = ssim_map(x, y, window_size=7, window=window)
+    assert_allclose(_traceable_ssim(x, y, mean, DEFAULT_C1, DEFAULT_C2), expected, atol=1e-12)
 
 
 def test_network_takes_patches_in_strips(fitted, monkeypatch):
