@@ -9,6 +9,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import reduce
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -200,7 +201,7 @@ class _ResidualMaps(nn.Module):
     def __init__(self, detector: BaseDetector, image_shape: tuple[int, ...]) -> None:
         super().__init__()
         # A copy's network is on the CPU.
-        self.detector = copy.deepcopy(detector)
+        self.detector = copy.copy(detector)
         self.detector.precision = "float32"
         self.network = self.detector.network_.requires_grad_(False)
         self.map_size = image_shape[0], image_shape[1]
@@ -307,11 +308,12 @@ def _grey_opening(maps: Tensor, diameter: int | None) -> Tensor:
 def _grey_dilation(maps: Tensor, diameter: int, before: int, after: int) -> Tensor:
     """Maximum over a disk that reaches `before` pixels up and left, and `after` down and right."""
     height, width = maps.shape[1:]
-    padded = F.pad(maps, (before, after, before, after), value=-torch.inf)
-    rows = []
-    for top, row in enumerate(disk(diameter)):
-        length = int(row.sum())
+    padded = F.pad(maps[:, None], (before, after, before, after), value=-torch.inf)
+    lengths = disk(diameter).sum(axis=1).tolist()
+    along_rows = {}
+    for length in set(lengths):
         left = (diameter - length) // 2
-        strip = padded[:, None, top : top + height, left : left + width + length - 1]
-        rows.append(F.max_pool2d(strip, (1, length), stride=1)[:, 0])
-    return torch.stack(rows).amax(dim=0)
+        strip = padded[..., left : left + width + length - 1]
+        along_rows[length] = F.max_pool2d(strip, (1, length), stride=1)
+    rows = [along_rows[length][:, 0, top : top + height] for top, length in enumerate(lengths)]
+    return reduce(torch.maximum, rows)
