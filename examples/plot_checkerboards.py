@@ -18,6 +18,7 @@ import numpy as np
 
 from sklearn_ssimae import L2AutoencoderDetector, ssim_components
 from sklearn_ssimae.datasets import make_checkerboards
+from sklearn_ssimae.inspection import SSIMComponentsDisplay
 from sklearn_ssimae.metrics import pixel_roc_auc_score
 
 # %%
@@ -46,49 +47,37 @@ def fit_on_clean_boards(n_boards: int, n_patches: int, max_iter: int) -> L2Autoe
 # Five maps of the same pair of images
 # ------------------------------------
 # The maps compare a board with its reconstruction, the same for all of them. Luminance,
-# contrast and structure are 1 where two windows agree. Their complements are drawn, so that
-# bright is anomalous in every map. The constants are those that the paper prints: with the
+# contrast and structure are 1 where two windows agree; their complements are measured, so that
+# large is anomalous in every map. The constants are those that the paper prints: with the
 # package's defaults, which are a hundred and 33 times smaller, what little noise the
 # autoencoder leaves in the middle of large squares, where windows are flat, counts as much as a
 # stroke.
 
 
-def compare(
-    images: np.ndarray, reconstructions: np.ndarray, **constants: float
-) -> dict[str, np.ndarray]:
-    luminance, contrast, structure = ssim_components(images, reconstructions, **constants)
-    return {
-        "ℓ²": (images - reconstructions) ** 2,
-        "1 − l (luminance)": 1 - luminance,
-        "1 − c (contrast)": 1 - contrast,
-        "1 − s (structure)": 1 - structure,
-        "1 − SSIM": 1 - luminance * contrast * structure,
-    }
-
-
-def measure(masks: np.ndarray, maps: dict[str, np.ndarray]) -> dict[str, float]:
+def measure(
+    images: np.ndarray, reconstructions: np.ndarray, masks: np.ndarray, **constants: float
+) -> dict[str, float]:
     """Area under the ROC curve over the pixels of all boards, for each map."""
+    luminance, contrast, structure = ssim_components(images, reconstructions, **constants)
+    maps = {
+        "(x − y)²": (images - reconstructions) ** 2,
+        "luminance": 1 - luminance,
+        "contrast": 1 - contrast,
+        "structure": 1 - structure,
+        "SSIM": 1 - luminance * contrast * structure,
+    }
     return {title: pixel_roc_auc_score(masks, values) for title, values in maps.items()}
 
 
-def draw(columns: dict[str, np.ndarray], areas: dict[str, float], rows: int = 3) -> None:
-    fig, axes = plt.subplots(
-        rows, len(columns), figsize=(13, 13 / len(columns) * rows + 1.1), layout="constrained"
-    )
-    for column, (title, pictures) in enumerate(columns.items()):
-        # Grey on black or white is a squared difference of 0.25.
-        top = 0.5 if title == "ℓ²" else 1.0
-        for ax, picture in zip(axes[:, column], pictures[:rows], strict=True):
-            cmap = "magma" if title in areas else "gray"
-            drawn = ax.imshow(picture, cmap=cmap, vmin=0, vmax=top)
-            ax.set(xticks=[], yticks=[])
-        bar = fig.colorbar(
-            drawn, ax=axes[:, column], location="bottom", ticks=[0, top], pad=0.02, aspect=12
-        )
-        bar.ax.set_xticklabels(["0", f"{top:g}"])
-        axes[0, column].set_title(title)
-        if title in areas:
-            axes[-1, column].set_xlabel(f"ROC AUC {areas[title]:.3f}")
+def draw(
+    images: np.ndarray, reconstructions: np.ndarray, areas: dict[str, float], **constants: float
+) -> None:
+    display = SSIMComponentsDisplay.from_images(images[:3], reconstructions[:3], **constants)
+    top = display.axes_[0]
+    top[0].set_title("board x")
+    top[1].set_title("reconstruction y")
+    for ax, (title, area) in zip(top[2:], areas.items(), strict=True):
+        ax.set_title(f"{title}\nROC AUC {area:.3f}")
     plt.show()
 
 
@@ -105,14 +94,14 @@ def main(
     detector = fit_on_clean_boards(n_boards, n_patches, max_iter)
     images, masks = make_checkerboards(n_test, defects=True, random_state=1)
     reconstructions = detector.reconstruct(images)
-    maps = compare(images, reconstructions, c1=0.01, c2=0.03)
-    areas = measure(masks, maps)
+    of_paper = {"c1": 0.01, "c2": 0.03}
+    areas = measure(images, reconstructions, masks, **of_paper)
     print("pixel ROC AUC, constants of the paper")
     for title, area in areas.items():
         print(f"  {title:<20} {area:.3f}")
-    by_default = measure(masks, compare(images, reconstructions))["1 − SSIM"]
+    by_default = measure(images, reconstructions, masks)["SSIM"]
     print(f"  {'default constants':<20} {by_default:.3f}")
-    draw({"board": images, "reconstruction": reconstructions, **maps}, areas)
+    draw(images, reconstructions, areas, **of_paper)
     return areas
 
 

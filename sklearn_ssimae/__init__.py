@@ -1,20 +1,9 @@
-"""Defect detection on textured surfaces with autoencoders, the scikit-learn way."""
+"""Defect detection on textured surfaces with autoencoders, the scikit-learn way.
 
-from sklearn_ssimae._fmae import FMAEDetector
-from sklearn_ssimae._l2_autoencoder import L2AutoencoderDetector
-from sklearn_ssimae._ssim import ssim_components, ssim_map
-from sklearn_ssimae._ssim_autoencoder import SSIMAutoencoderDetector
-from sklearn_ssimae._thresholder import ResidualThresholder
-from sklearn_ssimae._vae import VAEDetector
-from sklearn_ssimae._version import __version__
+The names stand in `__init__.pyi`. Each is loaded when first used, as scikit-image does it: torch
+and scikit-learn take seconds to import.
+"""
 
-__all__ = [
-    "FMAEDetector",
-    "L2AutoencoderDetector",
-    "ResidualThresholder",
-    "SSIMAutoencoderDetector",
-    "VAEDetector",
-    "__version__",
-    "ssim_components",
-    "ssim_map",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,10 +1,15 @@
-"""The part of the docstrings that all detectors share, written once."""
+"""Where the documentation is, and the part of the docstrings that all detectors share."""
 
 from __future__ import annotations
 
 from typing import TypeVar
 
 Class = TypeVar("Class", bound=type)
+
+# Where the documentation is published. Nothing else says so.
+DOCUMENTATION_URL = "https://sklearn-ssimae.readthedocs.io/en/stable/"
+# The page of an estimator, for scikit-learn's diagrams in notebooks.
+DOC_LINK_TEMPLATE = DOCUMENTATION_URL + "generated/{estimator_module}.{estimator_name}.html"
 
 COMMON_PARAMETERS = """\
     latent_dim : int, default=100
@@ -14,8 +19,11 @@ COMMON_PARAMETERS = """\
         by replication.
     n_patches : int, default=1000
         Random crops that an epoch sees (paper: 10000).
-    max_iter : int, default=40
+    max_iter : int, default=80
         Epochs at most (paper: 200).
+    augment : bool, default=False
+        Whether crops are turned and flipped at random, in all eight ways. For textures that
+        look alike from all sides and have few images.
     batch_size : int, default=8
         Crops in a gradient step. The number of steps decides how soon the network leaves the
         mean image, so large batches train slower.
@@ -40,11 +48,15 @@ COMMON_PARAMETERS = """\
         computed on the whole image, or the maps of the patches.
     scale : float, default=1.0
         Images are resized by this factor first (anti-aliased); maps come back at the
-        input's size. `patch_size`, `stride` and `opening_diameter` are pixels of the
-        resized image.
+        input's size. `patch_size`, `stride`, `opening_diameter` and `smoothing` are pixels
+        of the resized image.
     opening_diameter : int or None, default=4
         Diameter in pixels of the disk with which the map is opened: smaller specks vanish.
         None for no opening.
+    smoothing : float, default=7.0
+        Standard deviation in pixels of the Gaussian that smooths the map before it is opened;
+        0 for none. It averages out what the network draws a little wrong everywhere, and
+        blurs the outlines of the defects.
     contamination : "auto" or float in (0, 0.5], default="auto"
         Share of the training images (at most 1000 of them, at random) that lie above the
         threshold. "auto" stands for 0.01.
@@ -64,6 +76,10 @@ COMMON_PARAMETERS = """\
         processors made for it.
     warm_start : bool, default=False
         Whether another fit goes on from the network of the last one.
+    checkpoint : str, path or None, default=None
+        File to which fit writes its state after each epoch, and from which the same fit goes on
+        after it was killed; removed when fit is done. An existing folder: a file for each
+        combination of parameters and data in it, as searches need. None for none.
     verbose : int, default=0
         1 prints a line an epoch: loss, speed, time left.
     random_state : int, RandomState or None, default=None

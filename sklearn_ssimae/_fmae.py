@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Real
+from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -95,7 +96,8 @@ class FMAEDetector(BaseDetector):
         latent_dim: int = 100,
         patch_size: int = 128,
         n_patches: int = 1000,
-        max_iter: int = 40,
+        max_iter: int = 80,
+        augment: bool = False,
         batch_size: int = 8,
         learning_rate_init: float = 1e-3,
         learning_rate: str = "one_cycle",
@@ -106,6 +108,7 @@ class FMAEDetector(BaseDetector):
         aggregate: str = "reconstruction",
         scale: float = 1.0,
         opening_diameter: int | None = 4,
+        smoothing: float = 7.0,
         contamination: float | str = "auto",
         threshold: float | None = None,
         image_shape: tuple[int, ...] | None = None,
@@ -113,6 +116,7 @@ class FMAEDetector(BaseDetector):
         device: str = "auto",
         precision: str = "float32",
         warm_start: bool = False,
+        checkpoint: str | PathLike[str] | None = None,
         verbose: int = 0,
         random_state: Any = None,
         feature_weight: float = 1.0,
@@ -123,6 +127,7 @@ class FMAEDetector(BaseDetector):
             patch_size=patch_size,
             n_patches=n_patches,
             max_iter=max_iter,
+            augment=augment,
             batch_size=batch_size,
             learning_rate_init=learning_rate_init,
             learning_rate=learning_rate,
@@ -133,6 +138,7 @@ class FMAEDetector(BaseDetector):
             aggregate=aggregate,
             scale=scale,
             opening_diameter=opening_diameter,
+            smoothing=smoothing,
             contamination=contamination,
             threshold=threshold,
             image_shape=image_shape,
@@ -140,6 +146,7 @@ class FMAEDetector(BaseDetector):
             device=device,
             precision=precision,
             warm_start=warm_start,
+            checkpoint=checkpoint,
             verbose=verbose,
             random_state=random_state,
         )

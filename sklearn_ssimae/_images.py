@@ -10,6 +10,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,12 +28,19 @@ DataRange = tuple[float, float]
 _READ_AS = {"P": "RGB", "PA": "RGB", "RGBA": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "LA": "L"}
 
 
+# Beyond it float32, in which networks compute, comes to its end: differences overflow.
+_MAX_VALUE = 1e30
+#: Largest value of an image whose range is mapped to [0, 1]. The fourth powers in the SSIM,
+#: and the squares over small variances elsewhere, stay finite.
+MAX_UNIT = 1e6
+
+
 class ImageCollection(Sequence[np.ndarray]):
     """The n images of X, checked one at a time as they are taken.
 
     Parameters
     ----------
-    images : array of shape (n, h, w, c) or sequence of arrays and paths
+    images : array of shape (n, h, w, c), StoredImages, or sequence of arrays and paths
         Arrays in the sequence have the shape (h, w) or (h, w, c).
     kind : {"rows", "array", "sequence"}
         The container that results are returned in.
@@ -56,6 +64,11 @@ class ImageCollection(Sequence[np.ndarray]):
             return _read(image, index)
         return np.asarray(image)
 
+    @property
+    def items(self) -> Sequence[Any] | np.ndarray:
+        """Arrays and paths as they came, unread and unchecked."""
+        return self._images
+
     def name(self, index: int) -> str:
         """What to call an image in a message."""
         image = self._images[index]
@@ -75,9 +88,20 @@ class ImageCollection(Sequence[np.ndarray]):
 
     def take(self, indices: np.ndarray) -> ImageCollection:
         """The images at `indices`, in that order, without reading one."""
+        if isinstance(self._images, StoredImages):
+            return ImageCollection(self._images.take(indices), self.kind, self.has_channel_axis)
         if isinstance(self._images, np.ndarray):
             return ImageCollection(self._images[indices], self.kind, self.has_channel_axis)
         return ImageCollection([self._images[i] for i in indices], self.kind)
+
+    def readable(self) -> ImageCollection:
+        """The images that can still be read."""
+        indices = []
+        for index in range(len(self)):
+            with suppress(OSError):
+                self[index]
+                indices.append(index)
+        return self.take(np.array(indices, dtype=int))
 
     def pack(self, maps: Iterable[np.ndarray]) -> Any:
         """Maps (h, w), one an image, in the container that X came in."""
@@ -101,6 +125,43 @@ class ImageCollection(Sequence[np.ndarray]):
         return image.shape[2] > 1 if _is_path(item) else np.ndim(item) == 3
 
 
+class StoredImages(Sequence[np.ndarray]):
+    """Images (h, w, c) of an array that is not in memory, read one at a time as they are taken.
+
+    Parameters
+    ----------
+    array : object
+        What `is_stored` accepts, with the images along the first axis.
+    shape : (h, w, c)
+        Of each image.
+    indices : array of int, default=None
+        Which images, in which order. None for all.
+    """
+
+    def __init__(
+        self, array: Any, shape: tuple[int, ...], indices: np.ndarray | None = None
+    ) -> None:
+        self._array = array
+        self._shape = shape
+        self._indices = np.arange(array.shape[0]) if indices is None else indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: Any) -> Any:
+        place = int(self._indices[index])
+        return _check_values(np.asarray(self._array[place]), f"image {place}").reshape(self._shape)
+
+    def take(self, indices: np.ndarray) -> StoredImages:
+        return StoredImages(self._array, self._shape, self._indices[indices])
+
+
+def is_stored(X: Any) -> bool:
+    """Whether X is an array on disk or elsewhere: np.memmap, zarr, h5py, dask."""
+    is_chunked = not isinstance(X, np.ndarray) and hasattr(X, "chunks") and hasattr(X, "dtype")
+    return is_chunked or isinstance(X, np.memmap)
+
+
 def is_image_stack(X: Any) -> bool:
     """Whether X is one array (n, h, w) or (n, h, w, c)."""
     return not _is_sequence_of_images(X) and _ndim(X) >= 3
@@ -114,15 +175,44 @@ def is_rows(X: Any) -> bool:
 def stack_of_images(X: Any) -> tuple[ImageCollection, np.ndarray]:
     """Images of one array (n, h, w[, c]), and the same pixels as rows (n, h·w·c)."""
     array = np.asarray(X)
+    _check_ndim(array)
+    n_features = math.prod(array.shape[1:])
+    rows = check_array(array.reshape(len(array), n_features), dtype="numeric", input_name="X")
+    images = rows.reshape(*array.shape[:3], n_features // math.prod(array.shape[1:3]))
+    return ImageCollection(images, "array", has_channel_axis=array.ndim == 4), rows
+
+
+def stored_stack(array: Any) -> ImageCollection:
+    """Images of one array (n, h, w[, c]) that is not in memory."""
+    _check_ndim(array)
+    _check_length(array)
+    height, width, *channels = array.shape[1:]
+    images = StoredImages(array, (height, width, *(channels or [1])))
+    return ImageCollection(images, "array", has_channel_axis=array.ndim == 4)
+
+
+def stored_rows(rows: Any, image_shape: tuple[int, ...]) -> ImageCollection:
+    """Images of rows (n, n_features) that are not in memory."""
+    _check_length(rows)
+    return ImageCollection(StoredImages(rows, (*image_shape[:2], -1)), "rows")
+
+
+def _check_ndim(array: Any) -> None:
     if array.ndim > 4:
         raise ValueError(
             f"X has {array.ndim} dimensions, shape {array.shape}. Give (n, h, w) grey or "
             "(n, h, w, c) colour images, (n, n_features) flattened rows, or a list of images."
         )
-    n_features = math.prod(array.shape[1:])
-    rows = check_array(array.reshape(len(array), n_features), dtype="numeric", input_name="X")
-    images = rows.reshape(*array.shape[:3], n_features // math.prod(array.shape[1:3]))
-    return ImageCollection(images, "array", has_channel_axis=array.ndim == 4), rows
+
+
+def _check_length(array: Any) -> None:
+    if math.isnan(array.shape[0]):
+        raise ValueError(
+            f"X is an array of unknown length, shape {array.shape}. For a dask array, let the "
+            "sizes be computed first: X.compute_chunk_sizes()."
+        )
+    if 0 in array.shape:
+        raise ValueError(f"X holds no pixels, shape {array.shape}. Give one image or more.")
 
 
 def images_of_rows(rows: np.ndarray, image_shape: tuple[int, ...]) -> ImageCollection:
@@ -179,8 +269,13 @@ def resolve_data_range(data_range: Any, images: ImageCollection) -> DataRange:
     low, high = float(min(b[0] for b in bounds)), float(max(b[1] for b in bounds))
     if low >= 0 and high <= 1:
         return 0.0, 1.0
-    # A range of constant images has no length; any will do.
-    return (low, high) if low < high else (low, low + 1)
+    if max(abs(low), abs(high)) > _MAX_VALUE:
+        raise ValueError(
+            f"The images hold values in [{low:g}, {high:g}]. Divide them, so that none is beyond "
+            f"{_MAX_VALUE:g}."
+        )
+    # A range of constant images has no length; any will do that float64 can tell from none.
+    return (low, high) if low < high else (low, low + max(1.0, 1e-6 * abs(low)))
 
 
 def _check_data_range(data_range: Any) -> DataRange:
@@ -188,9 +283,10 @@ def _check_data_range(data_range: Any) -> DataRange:
         low, high = (float(bound) for bound in data_range)
     except (TypeError, ValueError):
         low = high = math.nan
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+    if not -_MAX_VALUE <= low < high <= _MAX_VALUE:
         raise ValueError(
-            f"data_range must be two finite numbers (low, high), low < high, got {data_range!r}."
+            "data_range must be two finite numbers (low, high), low < high, none beyond "
+            f"{_MAX_VALUE:g}, got {data_range!r}."
         )
     return low, high
 
@@ -221,8 +317,10 @@ def to_tensor(image: np.ndarray, data_range: DataRange, scale: float) -> Tensor:
     exact: Any = (
         np.float64 if image.dtype.itemsize > 2 and image.dtype != np.float32 else np.float32
     )
-    unit: np.ndarray = (image.astype(exact, copy=False) - exact(low)) / exact(high - low)
-    tensor = torch.from_numpy(np.ascontiguousarray(unit.transpose(2, 0, 1), dtype=np.float32))
+    with np.errstate(all="ignore"):  # what overflows is not finite, and refused as too large
+        unit: np.ndarray = (image.astype(exact, copy=False) - exact(low)) / exact(high - low)
+        planes = np.ascontiguousarray(unit.transpose(2, 0, 1), dtype=np.float32)
+    tensor = torch.from_numpy(planes)
     if scale == 1:
         return tensor
     height, width = (max(1, round(side * scale)) for side in tensor.shape[1:])
@@ -275,12 +373,16 @@ def _read(item: Any, index: int) -> np.ndarray:
     label = f"image {index} ({os.fspath(item)})" if _is_path(item) else f"image {index}"
     if image.size == 0:
         raise ValueError(f"{label} has no pixels, shape {image.shape}.")
-    flat = image.reshape(1, -1)
+    return _check_values(image, label).reshape(*image.shape[:2], -1)
+
+
+def _check_values(image: np.ndarray, label: str) -> np.ndarray:
+    """The values of an image as numbers (1, n), none of them nan or infinite."""
     try:
-        checked = check_array(flat, dtype="numeric")
+        checked: np.ndarray = check_array(image.reshape(1, -1), dtype="numeric")
     except ValueError as error:
         raise ValueError(f"{label}: {error}") from error
-    return checked.reshape(*image.shape[:2], -1)
+    return checked
 
 
 def _read_file(path: Any, index: int) -> np.ndarray:
@@ -294,6 +396,10 @@ def _read_file(path: Any, index: int) -> np.ndarray:
     except Exception as error:  # decoders of damaged files raise whatever they like
         raise OSError(f"image {index} cannot be read: {os.fspath(path)!r}: {error}") from error
     mode = upright.mode
+    if mode == "LAB":  # its a and b are no brightness, and Pillow converts it to nothing
+        raise OSError(
+            f"image {index} is in the colour mode LAB: {os.fspath(path)!r}. Save it as RGB."
+        )
     if mode == "P" and not _is_colourful(upright):
         return np.asarray(upright.convert("L"))
     return np.asarray(upright.convert(_READ_AS[mode]) if mode in _READ_AS else upright)

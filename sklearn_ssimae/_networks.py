@@ -8,12 +8,15 @@ is left of them.
 from __future__ import annotations
 
 import math
+import zlib
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
+
+from sklearn_ssimae._deconvolution import Deconvolution, Doubling
 
 #: Patch sides are multiples of this.
 REDUCTION = 16
@@ -48,7 +51,7 @@ class Encoder(nn.Sequential):
         layers: list[nn.Module] = []
         channels = n_channels
         for out, kernel, stride, padding in _ENCODER:
-            layers += [nn.Conv2d(channels, out, kernel, stride, padding), nn.LeakyReLU(_SLOPE)]
+            layers += [nn.Conv2d(channels, out, kernel, stride, padding), _activation()]
             channels = out
         layers.append(nn.Conv2d(channels, n_outputs, patch_size // REDUCTION))
         super().__init__(*layers)
@@ -59,18 +62,20 @@ class Decoder(nn.Sequential):
 
     def __init__(self, latent_dim: int, patch_size: int, n_outputs: int) -> None:
         layers: list[nn.Module] = [
-            nn.ConvTranspose2d(latent_dim, 32, patch_size // REDUCTION),
-            nn.LeakyReLU(_SLOPE),
+            Deconvolution(latent_dim, 32, patch_size // REDUCTION),
+            _activation(),
         ]
         channels = 32
         for out, kernel, stride, padding in _DECODER:
-            layers += [
-                nn.ConvTranspose2d(channels, out, kernel, stride, padding),
-                nn.LeakyReLU(_SLOPE),
-            ]
+            layers += [Deconvolution(channels, out, kernel, stride, padding), _activation()]
             channels = out
-        layers.append(nn.ConvTranspose2d(channels, n_outputs, 4, 2, 1))
+        layers.append(Doubling(channels, n_outputs))
         super().__init__(*layers)
+
+
+def _activation() -> nn.Module:
+    # In place: no layer's gradient needs what it put out.
+    return nn.LeakyReLU(_SLOPE, inplace=True)
 
 
 class PatchNetwork(nn.Module):
@@ -184,22 +189,34 @@ def _start_near(layer: nn.Module, values: Tensor) -> None:
 
 
 def network_to_arrays(network: PatchNetwork) -> dict[str, Any]:
-    """What rebuilds a network: its configuration, and its weights as NumPy arrays."""
+    """What rebuilds a network: its configuration, its weights as NumPy arrays, a checksum."""
     weights = {
         name: np.ascontiguousarray(tensor.detach().cpu().numpy())
         for name, tensor in network.state_dict().items()
     }
-    return {"config": network.config, "weights": weights}
+    return {"config": network.config, "weights": weights, "checksum": _checksum(weights)}
 
 
 def network_from_arrays(network_class: type[PatchNetwork], stored: dict[str, Any]) -> PatchNetwork:
     """The network of `network_to_arrays`, on the CPU, ready to predict."""
+    if stored.get("checksum") not in (None, _checksum(stored["weights"])):
+        raise ValueError(
+            "The stored weights are damaged: they do not match their checksum. Load another copy "
+            "of the file, or fit the detector anew."
+        )
     # On the meta device no weights are drawn: the global generator is left alone.
     with torch.device("meta"):
         network = network_class(**stored["config"])
     tensors = {name: torch.tensor(array) for name, array in stored["weights"].items()}
     network.load_state_dict(tensors, assign=True)
     return to_channels_last(network).eval()
+
+
+def _checksum(weights: dict[str, np.ndarray]) -> int:
+    checksum = 0
+    for name, array in weights.items():
+        checksum = zlib.crc32(np.ascontiguousarray(array).data, zlib.crc32(name.encode(), checksum))
+    return checksum
 
 
 def to_channels_last(network: PatchNetwork) -> PatchNetwork:

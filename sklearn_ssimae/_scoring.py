@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABCMeta, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from sklearn_ssimae import _images
+from sklearn_ssimae._dask import in_memory, lazy_on_dask
+from sklearn_ssimae._docs import DOC_LINK_TEMPLATE
 from sklearn_ssimae._images import DataRange, ImageCollection
 from sklearn_ssimae._labels import score_maps
 from sklearn_ssimae._networks import PatchNetwork
@@ -37,10 +40,14 @@ class ScoringMixin(
 ):
     """What a fitted detector does. `BaseDetector` says how it is fitted."""
 
+    _doc_link_module = "sklearn_ssimae"
+    _doc_link_template = DOC_LINK_TEMPLATE
+
     stride: int
     aggregate: str
     scale: float
     opening_diameter: int | None
+    smoothing: float
     image_shape: tuple[int, ...] | None
     precision: str
 
@@ -78,35 +85,38 @@ class ScoringMixin(
         return values[:, 0]
 
     def _residual_maps(self, images: Iterator[Tensor]) -> Iterator[Tensor]:
-        """Residual map (h, w) of each image (c, h, w), before the opening."""
+        """Residual map (h, w) of each image (c, h, w), before smoothing and opening."""
         for image, values in self._map_patches(
             images, self._patch_values, log_mean=self._averages_logarithms()
         ):
             yield self._residual_of_values(image[None], values[None])[0]
 
+    @lazy_on_dask
     def transform(self, X: Any) -> Any:
         """Residual maps.
 
         Parameters
         ----------
         X : array of shape (n, h, w), (n, h, w, c) or (n, n_features), or sequence
-            As in :meth:`fit`. Images may have another size than in fit, rows may not.
+            As in :meth:`fit`. Images may have another size than in fit, rows may not. A dask
+            array in chunks of whole images gives a lazy dask array.
 
         Returns
         -------
         maps : ndarray of shape (n, h, w), or (n, h·w) for rows, or list of (h, w)
-            Residuals after the opening, larger = more anomalous. float64 for float64
+            Residuals after smoothing and opening, larger = more anomalous. float64 for float64
             images, else float32.
         """
         images = self._check_fitted_input(X)
         return images.pack(self._maps(images))
 
+    @lazy_on_dask
     def segment(self, X: Any) -> Any:
         """Masks of the defects: residual map > `threshold_`.
 
         Parameters
         ----------
-        X
+        X : array or sequence
             As in :meth:`transform`.
 
         Returns
@@ -116,12 +126,13 @@ class ScoringMixin(
         images = self._check_fitted_input(X)
         return images.pack(residual > self.threshold_ for residual in self._maps(images))
 
+    @lazy_on_dask
     def reconstruct(self, X: Any) -> Any:
         """What the network makes of the images: reconstructions, averaged over patches.
 
         Parameters
         ----------
-        X
+        X : array or sequence
             As in :meth:`transform`.
 
         Returns
@@ -139,12 +150,13 @@ class ScoringMixin(
             results.append(full.astype(_images.output_dtype(image)) * (high - low) + low)
         return images.pack_images(results)
 
+    @lazy_on_dask
     def score_samples(self, X: Any) -> np.ndarray:
         """Score of each image: the largest residual, negated. Lower = more anomalous.
 
         Parameters
         ----------
-        X
+        X : array or sequence
             As in :meth:`transform`.
 
         Returns
@@ -158,7 +170,7 @@ class ScoringMixin(
 
         Parameters
         ----------
-        X
+        X : array or sequence
             As in :meth:`transform`.
 
         Returns
@@ -172,7 +184,7 @@ class ScoringMixin(
 
         Parameters
         ----------
-        X
+        X : array or sequence
             As in :meth:`transform`.
 
         Returns
@@ -186,7 +198,7 @@ class ScoringMixin(
 
         Parameters
         ----------
-        X
+        X : array or sequence
             As in :meth:`transform`.
         y : masks of shape (n, h, w) or sequence of masks, or labels of shape (n,)
             True pixels are defects. Labels: -1 = defect, any other value = good.
@@ -196,18 +208,19 @@ class ScoringMixin(
         auc : float
             In [0, 1]. nan, with an UndefinedMetricWarning, when y holds one class alone.
         """
-        return score_maps(self.transform(X), y)
+        return score_maps(in_memory(self.transform(X)), y)
 
     def _score_samples(self, images: ImageCollection) -> np.ndarray:
         scores = (-float(residual.max()) for residual in self._maps(images))
         return np.fromiter(scores, np.float64, len(images))
 
     def _maps(self, images: ImageCollection) -> Iterator[np.ndarray]:
-        """Opened residual maps (h, w), at the size of the images."""
+        """Smoothed and opened residual maps (h, w), at the size of the images."""
         seen: deque[np.ndarray] = deque()
         for residual in self._residual_maps(self._tensors(images, seen)):
             image = seen.popleft()
-            opened = torch.from_numpy(grey_opening(residual.cpu().numpy(), self.opening_diameter))
+            smooth = gaussian_smoothing(residual.cpu().numpy(), self.smoothing)
+            opened = torch.from_numpy(grey_opening(smooth, self.opening_diameter))
             full = _images.resize(opened[None], image.shape[:2])[0].numpy()
             yield full.astype(_images.output_dtype(image), copy=False)
 
@@ -235,18 +248,20 @@ class ScoringMixin(
     def _check_input(self, X: Any, *, reset: bool) -> ImageCollection:
         """The images of X. With reset, sets `image_shape_` and `n_features_in_`."""
         if _images.is_rows(X):
-            rows = validate_data(self, X, reset=reset, dtype="numeric")
+            stored = _images.is_stored(X)
+            rows = validate_data(self, X, reset=reset, dtype="numeric", skip_check_array=stored)
             shape = None if reset else self.image_shape_
             if shape is None:
                 shape = _images.resolve_image_shape(self.image_shape, rows.shape[1])
             if reset:
                 self.image_shape_ = shape
-            return _images.images_of_rows(rows, shape)
+            return (_images.stored_rows if stored else _images.images_of_rows)(rows, shape)
         if _images.is_image_stack(X):
-            images, rows = _images.stack_of_images(X)
+            stored = _images.is_stored(X)
+            images = _images.stored_stack(X) if stored else _images.stack_of_images(X)[0]
             if reset:
                 self.image_shape_ = np.shape(X)[1:]
-                self.n_features_in_ = rows.shape[1]
+                self.n_features_in_ = math.prod(self.image_shape_)
             return images
         if reset:
             # Nothing is fixed by images that may differ in size.
@@ -264,12 +279,23 @@ class ScoringMixin(
             yield self._to_tensor(image, images.name(index))
 
     def _to_tensor(self, image: np.ndarray, name: str) -> Tensor:
-        if image.shape[2] != self._n_channels:
+        self._check_channels(image.shape[2], name)
+        tensor = _images.to_tensor(image, self.data_range_, self.scale)
+        if not tensor.abs().max() <= _images.MAX_UNIT:
+            low, high = self.data_range_
             raise ValueError(
-                f"{name} has {image.shape[2]} channels, but the detector learns from images of "
+                f"{name} holds values in [{image.min():g}, {image.max():g}], too far from those "
+                f"that stand for black and white, [{low:g}, {high:g}]. Bring the images to that "
+                "range, or set data_range."
+            )
+        return tensor
+
+    def _check_channels(self, n_channels: int, name: str) -> None:
+        if n_channels != self._n_channels:
+            raise ValueError(
+                f"{name} has {n_channels} channels, but the detector learns from images of "
                 f"{self._n_channels}."
             )
-        return _images.to_tensor(image, self.data_range_, self.scale)
 
     @property
     def _n_features_out(self) -> int:
@@ -282,6 +308,23 @@ class ScoringMixin(
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def gaussian_smoothing(residual: np.ndarray, smoothing: float) -> np.ndarray:
+    """A map (h, w) convolved with a Gaussian; `smoothing` is its σ in pixels, 0 for none.
+
+    The noise of a reconstruction is independent from pixel to pixel, a defect is not. Beyond
+    the border the map goes on as its nearest pixel.
+    """
+    if smoothing == 0:
+        return residual
+    radius = smoothing_radius(smoothing)
+    return ndimage.gaussian_filter(residual, smoothing, mode="nearest", radius=radius)
+
+
+def smoothing_radius(smoothing: float) -> int:
+    """Where the Gaussian is cut off, in pixels: 3e-4 of it lies farther out than 3.6 σ."""
+    return math.ceil(3.6 * smoothing)
 
 
 def grey_opening(residual: np.ndarray, diameter: int | None) -> np.ndarray:

@@ -158,7 +158,9 @@ def ssim_components(
 
     Parameters
     ----------
-    x, y, window_size, window, sigma, c1, c2, alpha, beta, gamma
+    x, y : ndarray or Tensor of shape (..., h, w)
+        Floating-point images of one shape, with values in [0, 1].
+    window_size, window, sigma, c1, c2, alpha, beta, gamma : int, str and floats
         As for :func:`ssim_map`.
 
     Returns
@@ -223,39 +225,34 @@ class _SSIM(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, y: Tensor, window_mean: WindowMean, c1: float, c2: float
     ) -> Tensor:
-        moments = torch.empty((5, *x.shape), dtype=x.dtype, device=x.device)
         shift = x.mean(dim=(-2, -1), keepdim=True)
-        xs = torch.sub(x, shift, out=moments[0])
-        ys = torch.sub(y, shift, out=moments[1])
-        torch.mul(xs, ys, out=moments[2])
-        difference = torch.sub(xs, ys, out=moments[4])
-        torch.mul(difference, difference, out=moments[3])
-        mx, my, r, distance = window_mean(moments[:4])
-
+        if not any(ctx.needs_input_grad):
+            return _ssim_in_strips(x, y, shift, window_mean, c1, c2)
+        moments = _moments(x, y, shift)
+        mx, my, r, distance = window_mean(moments)
         ux, uy = mx + shift, my + shift
         a1, a2, b1, b2 = _brackets(ux, uy, mx, my, r, distance, c1, c2)
         denominator = b1 * b2
         ssim = (a1 * a2).div_(denominator)
 
-        if any(ctx.needs_input_grad):
-            by_r = a1.div_(denominator).mul_(2)
-            by_q = torch.div(ssim, b2).neg_()
-            by_l = a2.div_(denominator).mul_(2)
-            s_over_b1 = torch.div(ssim, b1).mul_(2)
-            by_means = [
-                (by_l * u_other)
-                .addcmul_(s_over_b1, u_own, value=-1)
-                .addcmul_(by_q, m_own, value=-2)
-                .addcmul_(by_r, m_other, value=-1)
-                if needed
-                else None
-                for needed, u_own, u_other, m_own, m_other in (
-                    (ctx.needs_input_grad[0], ux, uy, mx, my),
-                    (ctx.needs_input_grad[1], uy, ux, my, mx),
-                )
-            ]
-            ctx.window_mean = window_mean
-            ctx.save_for_backward(moments[0], moments[1], by_q, by_r, *by_means)
+        by_r = a1.div_(denominator).mul_(2)
+        by_q = torch.div(ssim, b2).neg_()
+        by_l = a2.div_(denominator).mul_(2)
+        s_over_b1 = torch.div(ssim, b1).mul_(2)
+        by_means = [
+            (by_l * u_other)
+            .addcmul_(s_over_b1, u_own, value=-1)
+            .addcmul_(by_q, m_own, value=-2)
+            .addcmul_(by_r, m_other, value=-1)
+            if needed
+            else None
+            for needed, u_own, u_other, m_own, m_other in (
+                (ctx.needs_input_grad[0], ux, uy, mx, my),
+                (ctx.needs_input_grad[1], uy, ux, my, mx),
+            )
+        ]
+        ctx.window_mean = window_mean
+        ctx.save_for_backward(moments[0], moments[1], by_q, by_r, *by_means)
         return ssim.clamp_(-1, 1)
 
     @staticmethod
@@ -275,6 +272,30 @@ class _SSIM(torch.autograd.Function):
             else:
                 grads.append(to_means.pop(0).addcmul_(own, to_q).addcmul_(other, to_r))
         return (*grads, None, None, None)
+
+
+def _moments(x: Tensor, y: Tensor, shift: Tensor) -> Tensor:
+    """What the window means are taken of (4, ...): x, y, xy and (x - y)² of shifted images."""
+    moments = torch.empty((4, *x.shape), dtype=x.dtype, device=x.device)
+    xs = torch.sub(x, shift, out=moments[0])
+    ys = torch.sub(y, shift, out=moments[1])
+    torch.mul(xs, ys, out=moments[2])
+    difference = xs - ys
+    torch.mul(difference, difference, out=moments[3])
+    return moments
+
+
+def _ssim_in_strips(
+    x: Tensor, y: Tensor, shift: Tensor, window_mean: WindowMean, c1: float, c2: float
+) -> Tensor:
+    """Eq. (8) without gradients, some rows at a time: a CPU's cache holds what they take."""
+    ssim = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    for rows, source, matrix in window_mean.strips(x):
+        moments = _moments(x[..., source, :], y[..., source, :], shift)
+        mx, my, r, distance = window_mean.strip(moments, matrix)
+        a1, a2, b1, b2 = _brackets(mx + shift, my + shift, mx, my, r, distance, c1, c2)
+        torch.div(a1.mul_(a2), b1.mul_(b2), out=ssim[..., rows, :])
+    return ssim.clamp_(-1, 1)
 
 
 def _brackets(
@@ -389,8 +410,10 @@ def _as_tensor(image: np.ndarray | Tensor, name: str) -> Tensor:
         array = np.asarray(image)
         if array.dtype.kind == "f":
             native = np.promote_types(array.dtype.newbyteorder("="), np.float32)
-            # A copy: torch can hold no read-only, mirrored or long double memory.
-            image = torch.from_numpy(array.astype(min(native, np.dtype(np.float64)), order="C"))
+            # torch can hold no read-only, mirrored or long double memory.
+            dtype = min(native, np.dtype(np.float64))
+            copied = array.astype(dtype, order="C", copy=not array.flags.writeable)
+            image = torch.from_numpy(copied)
         else:
             raise TypeError(_not_floating(name, array.dtype))
     if not image.is_floating_point():

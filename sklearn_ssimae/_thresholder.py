@@ -22,6 +22,7 @@ from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from sklearn_ssimae._docs import DOC_LINK_TEMPLATE
 from sklearn_ssimae._images import resolve_image_shape
 from sklearn_ssimae._labels import check_mask_shapes, good_images, score_maps
 from sklearn_ssimae.metrics import Images, as_map
@@ -65,7 +66,7 @@ class ResidualThresholder(
         ``-threshold_``.
     n_features_in_ : int
         Length of the rows seen in `fit`; only if they were rows.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Column names seen in `fit`; only if rows came with names that are all strings.
 
     See Also
@@ -102,6 +103,9 @@ class ResidualThresholder(
     >>> thresholder.transform(test).sum(axis=(1, 2))
     array([ 0, 16])
     """
+
+    _doc_link_module = "sklearn_ssimae"
+    _doc_link_template = DOC_LINK_TEMPLATE
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "strategy": [StrOptions({"max", "quantile", "sigma", "area"})],
@@ -193,7 +197,7 @@ class ResidualThresholder(
 
         Parameters
         ----------
-        X
+        X : array or sequence
             As in :meth:`transform`.
 
         Returns
@@ -207,7 +211,7 @@ class ResidualThresholder(
 
         Parameters
         ----------
-        X
+        X : array or sequence
             As in :meth:`transform`.
 
         Returns
@@ -221,7 +225,7 @@ class ResidualThresholder(
 
         Parameters
         ----------
-        X
+        X : array or sequence
             As in :meth:`transform`.
 
         Returns
@@ -238,7 +242,7 @@ class ResidualThresholder(
 
         Parameters
         ----------
-        X
+        X : array or sequence
             As in :meth:`transform`.
         y : masks of the shapes of the maps, or array-like of shape (n,)
             Masks: ROC AUC of the pixels. Labels: of the maps; -1 = defect, any other value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
@@ -9,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
+from sklearn_ssimae._distributed import Ranks
+from sklearn_ssimae._reading import Reading
 from sklearn_ssimae._tiling import pad_to_patch
 
 #: Calls the network in the chosen precision and returns float32.
@@ -20,7 +23,8 @@ Forward = Callable[..., Any]
 #: whatever would keep a network from learning at first.
 Loss = Callable[[Forward, Tensor, float], Tensor]
 
-# Prepared images kept in memory. A data set beyond it is visited in groups of this size.
+# Prepared images kept in memory. A data set beyond half of it is visited in groups of half of
+# it: one that is trained on, and the next, which is read meanwhile.
 CACHE_BYTES = 512 * 2**20
 # An image that must be read for an epoch yields at least so many crops, or reading would
 # take longer than training.
@@ -36,7 +40,7 @@ class CropSampler:
 
     Every pixel's place is about equally likely: within the images in memory, one is drawn
     in proportion to its area. When not all fit, each epoch visits the next group of a random
-    order of all.
+    order of all, which a thread has read during the epoch before. The thread ends with `close`.
 
     Parameters
     ----------
@@ -44,6 +48,8 @@ class CropSampler:
         Index to image, Tensor (c, h, w), float32.
     n_images, patch_size : int
     rng : numpy Generator
+    augment : bool, default=False
+        Whether crops are turned and flipped, in all eight ways.
     """
 
     def __init__(
@@ -52,47 +58,106 @@ class CropSampler:
         n_images: int,
         patch_size: int,
         rng: np.random.Generator,
+        augment: bool = False,
     ) -> None:
         self._load = load
-        self._n_images = n_images
+        self.n_images = n_images
         self._patch_size = patch_size
         self._rng = rng
-        self._order: list[int] = []
+        self._augment = augment
+        self._order: list[int] = []  # of the images to come, from the last to the first
         self._group: list[Tensor] = []
+        self._members: list[int] = []
+        self._next: Reading | None = None
 
     def batches(self, n_patches: int, batch_size: int) -> Iterator[Tensor]:
         """Batches (batch_size, c, p, p) of n_patches crops in all; the last may be smaller."""
-        if len(self._group) < self._n_images:
-            self._next_group(n_patches)
+        if len(self._group) < self.n_images:
+            most = min(self.n_images, max(1, n_patches // _CROPS_PER_READ))
+            if self._next is not None and len(self._next.indices) != most:
+                self.close()  # another n_patches than that of the epoch before
+            self._next = self._next or self._read_group(most)
+            self._take_group(self._next)
+            are_all = len(self._group) == self.n_images
+            self._next = None if are_all else self._read_group(most)
         patch = self._patch_size
         room = np.array([image.shape[1:] for image in self._group]) - patch + 1
         areas = room.prod(axis=1).astype(float)
         chosen = self._rng.choice(len(areas), size=n_patches, p=areas / areas.sum())
         corners = self._rng.integers(room[chosen])
+        turns = self._rng.integers(8, size=n_patches) if self._augment else np.zeros(n_patches, int)
         for start in range(0, n_patches, batch_size):
             batch = slice(start, start + batch_size)
             yield torch.stack(
                 [
-                    self._group[index][:, y : y + patch, x : x + patch]
-                    for index, (y, x) in zip(chosen[batch], corners[batch], strict=True)
+                    _turned(self._group[index][:, y : y + patch, x : x + patch], turn)
+                    for index, (y, x), turn in zip(
+                        chosen[batch], corners[batch], turns[batch], strict=True
+                    )
                 ]
             )
 
-    def _next_group(self, n_patches: int) -> None:
-        self._group = []
-        members: set[int] = set()
-        most = min(self._n_images, max(1, n_patches // _CROPS_PER_READ))
-        size = 0
-        while size < CACHE_BYTES and len(members) < most:
-            if not self._order:
-                order = self._rng.permutation(self._n_images).tolist()
-                # Taken from the end: what this group holds comes last, and not twice in it.
-                self._order = sorted(order, key=lambda index: index not in members)
+    def _read_group(self, most: int) -> Reading:
+        """Begin to read what comes next in the order, which the reading does not touch."""
+        if len(self._order) < most:
+            # What is left of the old order comes last in the new one, and not twice in a group.
+            left = set(self._order)
+            order = self._rng.permutation(self.n_images).tolist()
+            self._order = sorted(order, key=lambda index: index not in left) + self._order
+        candidates: dict[int, None] = {}
+        for index in reversed(self._order):
+            if len(candidates) == most:
+                break
+            candidates[index] = None
+        return Reading(self._load_padded, list(candidates), CACHE_BYTES / 2)
+
+    def _take_group(self, reading: Reading) -> None:
+        self._group, self._members = [], []  # now, so that no third group is in memory
+        self._group = reading.result()
+        self._members = list(reading.indices[: len(self._group)])
+        taken, skipped = set(self._members), []
+        while taken:
             index = self._order.pop()
-            image = pad_to_patch(self._load(index), self._patch_size)
-            self._group.append(image)
-            members.add(index)
-            size += image.nbytes
+            if index in taken:
+                taken.remove(index)
+            else:
+                skipped.append(index)
+        self._order.extend(reversed(skipped))
+
+    def _load_padded(self, index: int) -> Tensor:
+        return pad_to_patch(self._load(index), self._patch_size)
+
+    def close(self) -> None:
+        """End the thread that reads ahead."""
+        if self._next is not None:
+            self._next.stop()
+            self._next = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the crops to come depend on; of the images in memory, their indices."""
+        return {
+            "rng": json.dumps(self._rng.bit_generator.state),
+            "order": torch.tensor(self._order, dtype=torch.int64),
+            "members": torch.tensor(self._members, dtype=torch.int64),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`; the images that were in memory are loaded again."""
+        self.close()
+        self._rng.bit_generator.state = json.loads(state["rng"])
+        self._order = state["order"].tolist()
+        loaded = dict(zip(self._members, self._group, strict=True))
+        self._members = state["members"].tolist()
+        self._group = [
+            loaded[index] if index in loaded else self._load_padded(index)
+            for index in self._members
+        ]
+
+
+def _turned(crop: Tensor, turn: int) -> Tensor:
+    """One of the eight symmetries of a square crop (c, p, p)."""
+    rotated = torch.rot90(crop, int(turn) % 4, dims=(1, 2))
+    return rotated.flip(2) if turn >= 4 else rotated
 
 
 class Trainer:
@@ -109,6 +174,9 @@ class Trainer:
     schedule : {"constant", "one_cycle"}
         Of the learning rate, over `total_steps` steps.
     precision : {"float32", "bfloat16"}
+    ranks : Ranks, default=None
+        The processes that train together, of which each takes a share of every batch. None for
+        this one alone.
     """
 
     def __init__(
@@ -117,6 +185,7 @@ class Trainer:
         loss: Loss,
         probe: Probe,
         *,
+        ranks: Ranks | None = None,
         is_warm: bool,
         learning_rate_init: float,
         schedule: str,
@@ -128,6 +197,8 @@ class Trainer:
         self.loss = loss
         self.probe = probe
         self.precision = precision
+        self.ranks = ranks or Ranks()
+        self._synchronized = self.ranks.wrap(network)
         self.n_steps = 0
         self._warm_up = _WARM_UP * total_steps
         self._learnt_at = -math.inf if is_warm else math.inf
@@ -144,32 +215,44 @@ class Trainer:
         """One step for each batch. Returns the mean loss of the patches.
 
         A loss that is not finite is returned at once, and nan for an epoch that ends with
-        a broken network; the network is then as it was before the epoch.
+        a broken network; the network is then as it was before the epoch, and so it is when
+        a batch raises an error.
         """
         before = deepcopy(self.network.state_dict())
+        try:
+            mean = self._run_steps(batches)
+        except Exception:
+            self.network.load_state_dict(before)
+            raise
+        finally:
+            self.network.eval()
+        remaining = self.ranks.agree(self.probe.remaining()) if np.isfinite(mean) else mean
+        if not np.isfinite(remaining):
+            self.network.load_state_dict(before)
+            return remaining
+        if self._learnt_at == math.inf and remaining < LEARNING:
+            self._learnt_at = self.n_steps
+        return mean
+
+    def _run_steps(self, batches: Iterable[Tensor]) -> float:
+        """The mean loss of the patches, or the first loss that is not finite."""
         self.network.train()
-        total, value, n_patches = 0.0, 0.0, 0
+        total, n_patches = 0.0, 0
         for batch in batches:
-            patches = to_device(batch, self.network)
-            loss = self.loss(self.forward, patches, self.warmth)
-            value = loss.item()
+            share, weight = self.ranks.share(batch)
+            patches = to_device(share, self.network)
+            loss = weight * self.loss(self.forward, patches, self.warmth)
+            value = self.ranks.mean(loss)
             if not np.isfinite(value):
-                break
+                return value
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
             if self.scheduler is not None:
                 self.scheduler.step()
             self.n_steps += 1
-            total += value * len(patches)
-            n_patches += len(patches)
-        self.network.eval()
-        remaining = self.probe.remaining() if np.isfinite(value) else value
-        if not np.isfinite(remaining):
-            self.network.load_state_dict(before)
-            return remaining
-        if self._learnt_at == math.inf and remaining < LEARNING:
-            self._learnt_at = self.n_steps
+            total += value * len(batch)
+            n_patches += len(batch)
         return total / n_patches
 
     @property
@@ -178,7 +261,25 @@ class Trainer:
         return max(0.0, min(1.0, (self.n_steps - self._learnt_at) / self._warm_up))
 
     def forward(self, *args: Any) -> Any:
-        return forward(self.network, self.precision, *args)
+        return forward(self._synchronized, self.precision, *args)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Network, optimizer, schedule and warmth, as references to the live tensors."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "n_steps": self.n_steps,
+            "learnt_at": self._learnt_at,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict` of a trainer that was made alike."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        self.n_steps, self._learnt_at = state["n_steps"], state["learnt_at"]
 
 
 class Probe:
@@ -239,6 +340,73 @@ class EarlyStopping:
         self.n_stale = self.n_stale + 1 if loss > self.best - self.tol else 0
         self.best = min(self.best, loss)
         return self.n_stale > self.n_iter_no_change
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": float(self.best), "n_stale": self.n_stale}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best, self.n_stale = state["best"], state["n_stale"]
+
+
+class Progress:
+    """Where a training stands after an epoch: all that the epochs to come depend on.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    sampler : CropSampler
+    stopping : EarlyStopping
+    generator : Generator
+        The source of the loss's noise.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        sampler: CropSampler,
+        stopping: EarlyStopping,
+        generator: Generator,
+    ) -> None:
+        self.trainer = trainer
+        self.sampler = sampler
+        self.stopping = stopping
+        self.generator = generator
+        self.n_epochs = 0
+        #: Whether no epoch is to come, however many are left.
+        self.is_done = False
+        #: Weights after the epoch with the lowest loss; None before the first.
+        self.best: dict[str, Any] | None = None
+
+    def end_epoch(self, loss: float) -> None:
+        """Take note of an epoch's loss."""
+        self.n_epochs += 1
+        self.is_done = self.stopping.update(loss, counts=self.trainer.warmth == 1)
+        if loss == self.stopping.best:
+            self.best = deepcopy(self.trainer.network.state_dict())
+
+    def restore_best(self) -> None:
+        """Leave the network of the epoch with the lowest loss, or as it is in the first epoch."""
+        if self.best is not None:
+            self.trainer.network.load_state_dict(self.best)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "trainer": self.trainer.state_dict(),
+            "sampler": self.sampler.state_dict(),
+            "stopping": self.stopping.state_dict(),
+            "generator": self.generator.get_state(),
+            "n_epochs": self.n_epochs,
+            "is_done": self.is_done,
+            "best": self.best,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.trainer.load_state_dict(state["trainer"])
+        self.sampler.load_state_dict(state["sampler"])
+        self.stopping.load_state_dict(state["stopping"])
+        self.generator.set_state(state["generator"])
+        self.n_epochs, self.is_done = state["n_epochs"], state["is_done"]
+        self.best = state["best"]
 
 
 def forward(network: nn.Module, precision: str, *args: Any) -> Any:

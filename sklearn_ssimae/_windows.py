@@ -6,6 +6,7 @@ running sum is kept, so nothing drifts, and every window shape costs the same.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Literal
 
@@ -37,13 +38,7 @@ class WindowMean:
         """Filter the last two axes of a contiguous tensor; not seen by autograd."""
         height, width = images.shape[-2:]
         planes = images.reshape(-1, height, width)
-        across = torch.empty_like(planes)
-        for start, stop, low, high, matrix in self._blocks(width, planes):
-            torch.mm(
-                planes.view(-1, width)[:, low:high],
-                matrix.T,
-                out=across.view(-1, width)[:, start:stop],
-            )
+        across = self._along_width(planes)
         out = torch.empty_like(planes)
         for start, stop, low, high, matrix in self._blocks(height, planes):
             torch.bmm(
@@ -52,6 +47,28 @@ class WindowMean:
                 out=out[:, start:stop],
             )
         return out.view(images.shape)
+
+    def strips(self, images: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Rows of the result, the rows of images that they come from, and what `strip` needs."""
+        for start, stop, low, high, matrix in self._blocks(images.shape[-2], images):
+            yield slice(start, stop), slice(low, high), matrix
+
+    def strip(self, rows: Tensor, matrix: Tensor) -> Tensor:
+        """One strip of the result, from contiguous rows (..., high - low, w)."""
+        planes = rows.reshape(-1, *rows.shape[-2:])
+        out = torch.bmm(matrix.expand(len(planes), *matrix.shape), self._along_width(planes))
+        return out.view(*rows.shape[:-2], *out.shape[-2:])
+
+    def _along_width(self, planes: Tensor) -> Tensor:
+        width = planes.shape[-1]
+        across = torch.empty_like(planes)
+        for start, stop, low, high, matrix in self._blocks(width, planes):
+            torch.mm(
+                planes.view(-1, width)[:, low:high],
+                matrix.T,
+                out=across.view(-1, width)[:, start:stop],
+            )
+        return across
 
     def _blocks(self, size: int, like: Tensor) -> list[_Block]:
         return _banded(self.weights, size, like.dtype, like.device)

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from sklearn_ssimae import _images
 from sklearn_ssimae._base import BaseDetector
-from sklearn_ssimae._scoring import disk
+from sklearn_ssimae._scoring import disk, smoothing_radius
 from sklearn_ssimae._tiling import _margins, positions
 from sklearn_ssimae._version import __version__
 
@@ -65,7 +65,7 @@ def to_onnx(detector: Any, path: str | os.PathLike[str], image_shape: tuple[int,
 
     Notes
     -----
-    Input ``images``: float32 of shape (n, *image_shape), in the units of the training images:
+    Input ``images``: float32 of shape ``(n, *image_shape)``, in the units of the training images:
     8-bit images are converted to float32 and not divided by 255. Output ``maps``:
     float32 of shape (n, h, w), equal to what `transform` gives for float32 images but for
     rounding, which depends on the runtime. A detector with ``precision="bfloat16"`` is
@@ -217,7 +217,8 @@ class _ResidualMaps(nn.Module):
         planes = self._prepare(images)
         values = self._join([self._patch_values(strip) for strip in self._cut(planes)])
         residuals = self.detector._residual_of_values(planes, values)
-        opened = _grey_opening(residuals, self.detector.opening_diameter)
+        smooth = _gaussian_smoothing(residuals, self.detector.smoothing)
+        opened = _grey_opening(smooth, self.detector.opening_diameter)
         return _images.resize(opened, self.map_size)
 
     def _prepare(self, images: Tensor) -> Tensor:
@@ -293,6 +294,19 @@ class _Axis(nn.Module):
         else:
             means = values.sum(-1) / self.n_covering
         return means.movedim(-1, dim)
+
+
+def _gaussian_smoothing(maps: Tensor, smoothing: float) -> Tensor:
+    """`_scoring.gaussian_smoothing` of maps (n, h, w)."""
+    if smoothing == 0:
+        return maps
+    radius = smoothing_radius(smoothing)
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    weights = torch.exp(-0.5 * (offsets / smoothing) ** 2)
+    kernel = (weights / weights.sum()).float()
+    padded = F.pad(maps[:, None], (radius,) * 4, mode="replicate")
+    along_rows = F.conv2d(padded, kernel.view(1, 1, 1, -1))
+    return F.conv2d(along_rows, kernel.view(1, 1, -1, 1))[:, 0]
 
 
 def _grey_opening(maps: Tensor, diameter: int | None) -> Tensor:

@@ -1,13 +1,15 @@
 """Measures of segmentation quality over the pixels of all images.
 
-Conventions
------------
-Masks      True, or 1, marks a defect: arrays (n, h, w), or sequences of arrays (h, w) of
-           several sizes.
-Maps       of the same shapes, finite; larger = more anomalous.
-Sequences  any object with a length and an index, so that images can be read when they are
-           needed. Each is taken two or three times, one at a time.
-Pixels     count alike, whichever image they are in.
+Masks
+    True, or 1, marks a defect: arrays (n, h, w), or sequences of arrays (h, w) of several
+    sizes.
+Maps
+    Of the same shapes, finite; larger = more anomalous.
+Sequences
+    Any object with a length and an index, so that images can be read when they are needed.
+    Each is taken two or three times, one at a time.
+Pixels
+    Count alike, whichever image they are in.
 
 Up to `MAX_EXACT_PIXELS` pixels, thresholds are all distinct values of the maps. Beyond that
 they are the edges of bins, counted image by image: memory is what one image needs, and

@@ -1,5 +1,7 @@
 """The contract that every detector keeps."""
 
+import copy
+import math
 import pickle
 import random
 import warnings
@@ -8,7 +10,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
+from scipy import ndimage, signal
 from skimage import data, io
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -262,7 +264,7 @@ def test_scale(cls):
 def test_aggregate(cls_):
     """Against patches cut, reconstructed and averaged one at a time."""
     X = texture(1, 21, 27)
-    detector = cheap(cls_, opening_diameter=None, stride=5).fit(X)
+    detector = cheap(cls_, opening_diameter=None, smoothing=0, stride=5).fit(X)
     image = X[0].astype(np.float32)
     rec, res, count = np.zeros((3, 21, 27))
     for y in (0, 5):
@@ -281,6 +283,34 @@ def test_aggregate(cls_):
     np.testing.assert_allclose(detector.transform(X)[0], expected, atol=1e-4)
     detector.set_params(aggregate="residual")
     np.testing.assert_allclose(detector.transform(X)[0], res / count, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(21, 27), (1, 40), (3, 3)])
+@pytest.mark.parametrize("smoothing", [0.5, 2.0, 10.0])
+def test_maps_are_smoothed_before_they_are_opened(fitted, smoothing, size):
+    """Against a sum over all pixels, with the border's pixels repeated outwards."""
+    X = texture(1, *size)
+    detector = copy.copy(fitted).set_params(opening_diameter=None, smoothing=0)
+    raw = detector.transform(X)[0].astype(float)
+    offsets = np.arange(-math.ceil(5 * smoothing), math.ceil(5 * smoothing) + 1)
+    kernel = np.exp(-0.5 * np.add.outer(offsets**2, offsets**2) / smoothing**2)
+    expected = signal.convolve2d(np.pad(raw, offsets[-1], mode="edge"), kernel, mode="valid")
+    smooth = detector.set_params(smoothing=smoothing).transform(X)[0]
+    np.testing.assert_allclose(smooth, expected / kernel.sum(), atol=1e-3 * np.ptp(raw) + 1e-6)
+    opened = detector.set_params(opening_diameter=4).transform(X)[0]
+    np.testing.assert_array_equal(opened, grey_opening(smooth, 4))
+
+
+def test_augment_makes_the_turned_texture_familiar():
+    """Stripes from left to right are learnt from stripes from top to bottom, if turned."""
+    stripes = np.sin(np.arange(40) * 0.8)[None, :, None] * np.ones((2, 40, 40)) / 2 + 0.5
+    errors = {}
+    for augment in (False, True):
+        detector = cheap(
+            L2AutoencoderDetector, augment=augment, n_patches=400, max_iter=10, threshold=1.0
+        ).fit(stripes)
+        errors[augment] = detector.transform(stripes.swapaxes(1, 2)).mean()
+    assert errors[True] < 0.5 * errors[False]
 
 
 def test_a_stride_beyond_the_patch_leaves_no_gap(fitted):

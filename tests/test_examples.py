@@ -175,5 +175,21 @@ def test_plot_checkerboards(load, drawn):
 
 def test_plot_ssim_components(drawn, capsys):
     runpy.run_path(str(EXAMPLES / "plot_ssim_components.py"), run_name="__main__")
-    assert "squared difference: [0.25]" in capsys.readouterr().out
-    assert len(drawn) == 1
+    output = capsys.readouterr().out
+    assert "squared difference: [0.25]" in output
+    for row, name in enumerate(("luminance", "contrast", "structure")):
+        line = next(line for line in output.splitlines() if line.startswith(name))
+        squared, *factors = (float(word) for word in line.split()[1:])
+        assert squared == 0.25
+        assert np.argmin(factors) == row
+    assert len(set(drawn)) == 2
+
+
+def test_plot_residual_maps(drawn, capsys):
+    source = (EXAMPLES / "plot_residual_maps.py").read_text()
+    for long, short in {"n_patches=700": "n_patches=16", "max_iter=10": "max_iter=1"}.items():
+        assert long in source
+        source = source.replace(long, short)
+    exec(source, {"__name__": "__main__"})
+    assert len(capsys.readouterr().out.split()) == 8
+    assert len(set(drawn)) == 2

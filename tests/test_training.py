@@ -56,6 +56,17 @@ def test_batches_add_up_to_n_patches(n_patches, batch_size, sizes):
     assert all(batch.dtype == torch.float32 for batch in batches)
 
 
+def test_augmented_crops_are_turned_in_eight_ways():
+    image = coordinates(16, 16)
+    sampler = CropSampler(lambda i: image, 1, 16, np.random.default_rng(0), augment=True)
+    crops = torch.cat(list(sampler.batches(800, 8)))
+    square = image[0].numpy()
+    turned = [np.rot90(side, k) for side in (square, square.T) for k in range(4)]
+    counts = [(crops[:, 0].numpy() == way).all(axis=(1, 2)).sum() for way in turned]
+    assert sum(counts) == 800
+    assert min(counts) > 60
+
+
 def test_crops_are_cut_from_the_images():
     images = [coordinates(40, 30), coordinates(17, 50, offset=10_000)]
     (batch,) = make_sampler(images).batches(200, 200)
@@ -143,10 +154,12 @@ def test_memory_is_bounded_and_every_image_visited(n_cached, monkeypatch):
     loader = Loader()
     sampler = CropSampler(loader, 12, 16, np.random.default_rng(0))
     seen = []
-    for _ in range(-(-12 // n_cached)):
+    n_group = -(-n_cached // 2)  # the next group is read while one is in use
+    for _ in range(-(-12 // n_group)):
         (batch,) = sampler.batches(1000, 1000)
         seen.append(set(batch[:, 0, 0, 0].int().tolist()))
-        assert len(seen[-1]) <= n_cached
+        assert len(seen[-1]) <= n_group
+    sampler.close()
     assert set().union(*seen) == set(range(12))
     assert loader.most <= n_cached + 1
 
@@ -156,7 +169,8 @@ def test_few_crops_need_few_images(n_patches):
     loader = Loader()
     sampler = CropSampler(loader, 50, 16, np.random.default_rng(0))
     list(sampler.batches(n_patches, 8))
-    assert loader.most <= max(1, n_patches // 8)
+    sampler.close()
+    assert loader.most <= 2 * max(1, n_patches // 8)
 
 
 # Training -----------------------------------------------------------------------------

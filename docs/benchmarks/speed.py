@@ -1,0 +1,409 @@
+"""How fast and how large: every figure of docs/speed.md, as Markdown tables and as JSON.
+
+Every comparison runs its cases in turn, several times, in one process; ratios are taken turn by
+turn and the median is printed, so that whatever else a machine does meets all cases alike::
+
+    pip install -c constraints.txt -e ".[bench]"
+    python docs/benchmarks/speed.py --json speed.json
+    python docs/benchmarks/speed.py --only ssim-loss scoring --repeats 9
+
+On a machine that is not quiet, OMP_NUM_THREADS=1 and --clock cpu, which counts the seconds that
+this process ran and not those it waited, give steadier figures.
+"""
+
+import argparse
+import json
+import platform
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import speed_timing
+import torch
+from speed_children import peak_megabytes, run_statement, write_images
+from speed_gpu import same_auc, training_on_gpu
+from speed_ssim import ssim_loss, ssim_numpy
+from speed_timing import Rows, alternate, gflops, matrix_product, ms, ratio
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from sklearn_ssimae import SSIMAutoencoderDetector, ssim_map
+from sklearn_ssimae._networks import Autoencoder, to_channels_last
+from sklearn_ssimae._scoring import gaussian_smoothing, grey_opening
+from sklearn_ssimae._tiling import BATCH_SIZE, positions
+from sklearn_ssimae._training import CropSampler, Probe, Trainer, forward, to_device
+
+PATCH, STRIDE = 128, 30
+
+
+# Training -----------------------------------------------------------------------------
+
+
+def training(repeats: int) -> Rows:
+    """A training step of 8 and of 32 patches against the machine and a plain loop.
+
+    The plain loop has the same network in torch's own layers, pytorch-msssim's loss and Adam
+    one parameter at a time.
+    """
+    trainers = {
+        (precision, batch_size): _trainer(precision)
+        for precision in ("float32", "bfloat16")
+        for batch_size in (8, 32)
+    }
+    n_patches, n_plain = 320, 128
+    cases: dict[str, Callable[[], Any]] = {
+        "matrix float32": matrix_product(),
+        "matrix bfloat16": matrix_product(torch.bfloat16),
+    }
+    for (precision, batch_size), (trainer, sampler) in trainers.items():
+        cases[f"{precision} {batch_size}"] = lambda t=trainer, s=sampler, b=batch_size: t.run_epoch(
+            s.batches(n_patches, b)
+        )
+    plain_step = _plain_step()
+    for batch_size in (8, 32):
+        batches = [torch.rand(batch_size, 1, PATCH, PATCH) for _ in range(n_plain // batch_size)]
+        cases[f"plain {batch_size}"] = lambda batches=batches: [plain_step(b) for b in batches]
+    times = alternate(cases, repeats)
+
+    operations = step_operations()
+    rows: Rows = []
+    for precision, batch_size in trainers:
+        seconds = times[f"{precision} {batch_size}"] / n_patches
+        rate = gflops(times[f"matrix {precision}"])
+        plain = times[f"plain {batch_size}"] / n_plain
+        rows.append(
+            {
+                "precision": precision,
+                "batch": batch_size,
+                "patches/s": round(1 / float(np.median(seconds)), 1),
+                "GFLOP a patch": round(operations / 1e9, 4),
+                "matrix GFLOP/s": round(float(np.median(rate))),
+                "share of it": ratio(gflops(seconds, operations), rate),
+                "times the plain loop": ratio(plain, seconds),
+                "times float32": ratio(times[f"float32 {batch_size}"] / n_patches, seconds),
+            }
+        )
+    return rows
+
+
+def step_operations() -> float:
+    """Floating-point operations of a step, forward and backward, of one patch."""
+    network = Autoencoder(n_channels=1, patch_size=PATCH, latent_dim=100)
+    with FlopCounterMode(display=False) as counter:
+        network(torch.rand(1, 1, PATCH, PATCH)).sum().backward()
+    return float(counter.get_total_flops())
+
+
+def _trainer(precision: str) -> tuple[Trainer, CropSampler]:
+    """What `fit` makes of the defaults."""
+    images = torch.rand(4, 1, 512, 512)
+    sampler = CropSampler(images.__getitem__, 4, PATCH, np.random.default_rng(0))
+    crops = next(sampler.batches(64, 64))
+    network = Autoencoder(n_channels=1, patch_size=PATCH, latent_dim=100)
+    network.initialize(crops, torch.Generator().manual_seed(0))
+    to_channels_last(network)
+    detector = SSIMAutoencoderDetector()
+    loss = detector._make_loss(1, torch.device("cpu"), torch.Generator())
+    probe = Probe(
+        to_device(crops, network),
+        lambda patches: forward(network, precision, patches),
+        detector._residual,
+    )
+    trainer = Trainer(
+        network,
+        loss,
+        probe,
+        is_warm=False,
+        learning_rate_init=1e-4,
+        schedule="one_cycle",
+        total_steps=10**6,
+        weight_decay=1e-5,
+        precision=precision,
+    )
+    return trainer, sampler
+
+
+def _plain_network() -> torch.nn.Sequential:
+    """The same layers as torch has them, in its default memory format."""
+    ours = Autoencoder(n_channels=1, patch_size=PATCH, latent_dim=100)
+    layers: list[torch.nn.Module] = []
+    for layer in (*ours.encoder, *ours.decoder):
+        if isinstance(layer, (torch.nn.Conv2d, torch.nn.ConvTranspose2d)):
+            kinds = (torch.nn.Conv2d, torch.nn.ConvTranspose2d)
+            kind = next(kind for kind in kinds if isinstance(layer, kind))
+            sizes = (layer.kernel_size, layer.stride, layer.padding)
+            layers.append(kind(layer.in_channels, layer.out_channels, *sizes))
+        else:
+            layers.append(torch.nn.LeakyReLU(0.2))
+    return torch.nn.Sequential(*layers)
+
+
+def _plain_step() -> Callable[[Tensor], None]:
+    from pytorch_msssim import ssim
+
+    network = _plain_network()
+    optimizer = torch.optim.Adam(
+        network.parameters(), lr=1e-4, weight_decay=1e-5, foreach=False, fused=False
+    )
+
+    def step(patches: Tensor) -> None:
+        optimizer.zero_grad()
+        loss = 1 - ssim(patches, network(patches), data_range=1)
+        loss.backward()
+        loss.item()
+        optimizer.step()
+
+    return step
+
+
+# Scoring ------------------------------------------------------------------------------
+
+
+def fitted_detector(**parameters: Any) -> SSIMAutoencoderDetector:
+    """A detector whose network has seen a few crops: its speed is that of a good one."""
+    images = np.random.default_rng(0).random((1, 256, 256), dtype=np.float32)
+    detector = SSIMAutoencoderDetector(
+        n_patches=64, max_iter=1, threshold=1.0, random_state=0, **parameters
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return detector.fit(images)
+
+
+def count_patches(side: int, stride: int = STRIDE) -> int:
+    return len(positions(side, PATCH, stride)) ** 2
+
+
+def scoring(repeats: int) -> Rows:
+    """Scores of 512×512 images, stride 30: against the machine, the network, a plain loop."""
+    detector = fitted_detector()
+    images = np.random.default_rng(1).random((16, 512, 512), dtype=np.float32)
+    patches = torch.rand(BATCH_SIZE, 1, PATCH, PATCH).to(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def network_alone(n_images: int) -> None:
+        for _ in range(-(-n_images * count_patches(512) // BATCH_SIZE)):
+            detector.network_(patches)
+
+    plain = _plain_network().eval()
+    times = alternate(
+        {
+            "matrix": matrix_product(),
+            "1": lambda: detector.score_samples(images[:1]),
+            "network 1": lambda: network_alone(1),
+            "loop": lambda: loop_over_patches(plain, images[0]),
+            "16": lambda: detector.score_samples(images),
+            "network 16": lambda: network_alone(16),
+        },
+        repeats,
+    )
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        detector.network_(patches)
+    operations = counter.get_total_flops() / BATCH_SIZE * count_patches(512)
+    rows: Rows = []
+    for n_images in (1, 16):
+        seconds = times[str(n_images)]
+        rows.append(
+            {
+                "images at once": n_images,
+                "ms an image": ms(seconds / n_images),
+                "GFLOP an image": round(operations / 1e9, 1),
+                "matrix GFLOP/s": round(float(np.median(gflops(times["matrix"])))),
+                "share of it": ratio(
+                    gflops(seconds, n_images * operations), gflops(times["matrix"])
+                ),
+                "network's share of the time": ratio(times[f"network {n_images}"], seconds),
+                "times a loop with scikit-image": ratio(n_images * times["loop"], seconds),
+            }
+        )
+    return rows
+
+
+@torch.no_grad()
+def loop_over_patches(network: torch.nn.Module, image: np.ndarray) -> np.ndarray:
+    """Residual map of an image (h, w), patch by patch with scikit-image's SSIM, averaged."""
+    from skimage.metrics import structural_similarity
+
+    total, count = np.zeros_like(image), np.zeros_like(image)
+    for y in positions(image.shape[0], PATCH, STRIDE):
+        for x in positions(image.shape[1], PATCH, STRIDE):
+            window = (slice(y, y + PATCH), slice(x, x + PATCH))
+            patch = np.ascontiguousarray(image[window])
+            drawn = network(torch.from_numpy(patch)[None, None])[0, 0].numpy()
+            options = {"win_size": 11, "use_sample_covariance": False, "data_range": 1.0}
+            total[window] += 1 - structural_similarity(patch, drawn, full=True, **options)[1]
+            count[window] += 1
+    return grey_opening(total / count, 4)
+
+
+def filters(repeats: int) -> Rows:
+    """Shares of the filters in the time of scoring one image of 1024×1024."""
+    detector = fitted_detector()
+    image = np.random.default_rng(1).random((1, 1024, 1024), dtype=np.float32)
+    residual = detector.transform(image)[0]
+    times = alternate(
+        {
+            "score": lambda: detector.score_samples(image),
+            "opening, diameter 4": lambda: grey_opening(residual, 4),
+            "smoothing, σ = 4": lambda: gaussian_smoothing(residual, 4.0),
+            "SSIM map": lambda: ssim_map(image, image),
+        },
+        repeats,
+    )
+    return [
+        {
+            "part": name,
+            "ms": ms(seconds),
+            "share of the time": round(float(np.median(seconds / times["score"])), 4),
+        }
+        for name, seconds in times.items()
+    ]
+
+
+def linear(repeats: int) -> Rows:
+    """Time by area, number of images and stride; the cost a patch is the same in all rows."""
+    random = np.random.default_rng(1)
+    runs = [(side, 1, STRIDE) for side in (256, 512, 1024, 1536)]
+    runs += [(256, n_images, STRIDE) for n_images in (4, 16, 64)]
+    runs += [(512, 1, stride) for stride in (15, 60)]
+    detector = fitted_detector()
+    cases: dict[str, Callable[[], Any]] = {}
+    for side, n_images, stride in runs:
+        images = random.random((n_images, side, side), dtype=np.float32)
+        cases[f"{side} {n_images} {stride}"] = lambda images=images, stride=stride: (
+            detector.set_params(stride=stride).score_samples(images)
+        )
+    times = alternate(cases, repeats)
+    rows: Rows = []
+    for side, n_images, stride in runs:
+        seconds = times[f"{side} {n_images} {stride}"]
+        law = n_images * (side / 512) ** 2 * (30 / stride) ** 2
+        patches = n_images * count_patches(side, stride)
+        rows.append(
+            {
+                "side": side,
+                "images": n_images,
+                "stride": stride,
+                "ms": ms(seconds),
+                "patches": patches,
+                "ms a patch": round(1000 * float(np.median(seconds)) / patches, 2),
+                "time / (area · images · (30/stride)²), 512 = 1": ratio(
+                    seconds, law * times["512 1 30"]
+                ),
+            }
+        )
+    return rows
+
+
+# Memory and import --------------------------------------------------------------------
+
+
+def memory(repeats: int) -> Rows:
+    """Peak memory of a process that fits, or scores, PNG files of 512×512."""
+    rows: Rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for side, n_images in ((512, 400), (2048, 4)):
+            write_images(Path(folder), n_images, side)
+        base = peak_megabytes("import", folder)
+        runs: list[tuple[str, dict[str, int]]] = [
+            (task, {"n_images": n_images})
+            for task in ("fit", "score")
+            for n_images in (10, 100, 400)
+        ]
+        few = {"n_images": 10, "n_patches": 256}
+        runs += [("fit", {"batch_size": size} | few) for size in (8, 32, 128)]
+        runs += [("fit", {"patch_size": size} | few) for size in (64, 256)]
+        runs += [("score", {"patch_size": size} | few) for size in (64, 256)]
+        runs += [("score", {"side": 2048, "n_images": 4})]
+        standard = {"side": 512, "n_patches": 1000, "patch_size": 128, "batch_size": 8}
+        for task, options in runs:
+            case = standard | options
+            peak = peak_megabytes(task, folder, **case)
+            rows.append({"task": task, **case, "peak MB": peak, "over the import": peak - base})
+    return rows
+
+
+def imports(repeats: int) -> Rows:
+    """Seconds of a new process that imports and ends; what torch does not need, beside it."""
+    statements = [
+        "import torch",
+        "import torch, sklearn.base",
+        "import sklearn_ssimae",
+        "from sklearn_ssimae import ssim_map",
+        "from sklearn_ssimae import SSIMAutoencoderDetector",
+    ]
+    times = alternate({s: lambda s=s: run_statement(s) for s in statements}, repeats)
+    torch_alone = times["import torch"]
+    return [
+        {
+            "statement": f"`{statement}`",
+            "s": round(float(np.median(seconds)), 2),
+            "s beyond torch": round(float(np.median(seconds - torch_alone)), 2),
+        }
+        for statement, seconds in times.items()
+    ]
+
+
+# --------------------------------------------------------------------------------------
+
+SECTIONS: dict[str, Callable[[int], Rows]] = {
+    "ssim-loss": ssim_loss,
+    "ssim-map": ssim_numpy,
+    "training": training,
+    "scoring": scoring,
+    "filters": filters,
+    "linear": linear,
+    "memory": memory,
+    "import": imports,
+}
+ON_GPU: dict[str, Callable[[int], Rows]] = {"gpu-training": training_on_gpu, "gpu-auc": same_auc}
+
+
+def as_markdown(rows: Rows) -> str:
+    header = list(rows[0])
+    lines = [header, ["---"] * len(header), *([str(row[key]) for key in header] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def machine() -> dict[str, Any]:
+    names = [
+        line.split(":")[1].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "cores": len(names),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "capability": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", choices=[*SECTIONS, *ON_GPU], help="sections to run")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--clock", choices=speed_timing.CLOCKS, default="wall")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--json", type=Path, help="file to store the rows in")
+    args = parser.parse_args()
+    speed_timing.chosen_clock = args.clock
+
+    sections = ON_GPU if args.device == "cuda" else SECTIONS
+    results: dict[str, Any] = {"machine": machine() | {"clock": args.clock}}
+    print(", ".join(f"{key} {value}" for key, value in results["machine"].items()))
+    for name in args.only or sections:
+        rows = (SECTIONS | ON_GPU)[name](args.repeats)
+        results[name] = rows
+        title = (SECTIONS | ON_GPU)[name].__doc__.splitlines()[0]
+        print(f"\n## {name}: {title}\n\n{as_markdown(rows)}", flush=True)
+        if args.json:
+            args.json.write_text(json.dumps(results, indent=1, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()

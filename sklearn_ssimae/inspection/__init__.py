@@ -1,0 +1,16 @@
+"""Pictures of what detectors see: residual maps, SSIM's factors, curves over pixels.
+
+The classes follow scikit-learn's displays: a class method computes and draws, the object keeps
+what was computed, and `plot` draws it again. They need matplotlib,
+``pip install "sklearn-ssimae[plot]"``.
+
+Colour scales are cividis, whose lightness rises evenly and which looks much the same to
+colour-blind eyes; yellow is anomalous in all of them. Outlines differ by their dashes as well
+as by their colours.
+"""
+
+from sklearn_ssimae.inspection._pixel_curve import PixelCurveDisplay
+from sklearn_ssimae.inspection._residual_map import ResidualMapDisplay
+from sklearn_ssimae.inspection._ssim_components import SSIMComponentsDisplay
+
+__all__ = ["PixelCurveDisplay", "ResidualMapDisplay", "SSIMComponentsDisplay"]

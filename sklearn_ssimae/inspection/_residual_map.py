@@ -1,0 +1,240 @@
+"""Images, reconstructions, residual maps and masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from sklearn_ssimae.inspection._plotting import (
+    FOUND,
+    GREY,
+    TRUE,
+    Place,
+    add_colorbar,
+    check_truths,
+    draw_outline,
+    grid_of_axes,
+    require_matplotlib,
+    shared_norm,
+    tinted,
+    visible,
+)
+from sklearn_ssimae.metrics import Images, as_map
+
+
+class ResidualMapDisplay:
+    """Images, reconstructions, residual maps and masks, a row for each image.
+
+    The map is drawn with the outline of what lies above the threshold. The last column shows what
+    was found (solid outline, filled) and, if masks are given, what there is (dashed
+    outline). One colour scale holds for all maps; its bar has a line at the threshold.
+
+    It is recommended to use :meth:`from_estimator`. All parameters are stored as attributes.
+
+    Parameters
+    ----------
+    images : sequence of n arrays of shape (h, w) or (h, w, c)
+        Grey images, or colour images with c = 3; others are shown as the mean of their
+        channels.
+    reconstructions : sequence of n arrays
+        Of the shapes and the range of the images.
+    maps : sequence of n arrays of shape (h, w)
+        Residual maps; larger = more anomalous.
+    threshold : float
+        Map value above which a pixel is a defect.
+    data_range : (low, high)
+        Image values shown as black and white.
+    masks : sequence of n bool arrays of shape (h, w), default=None
+        True on the defects that there are.
+
+    Attributes
+    ----------
+    axes_ : ndarray of shape (n, 4) of matplotlib Axes
+        Columns: image, reconstruction, map, mask.
+    colorbar_ : matplotlib Colorbar
+        Of the maps.
+    figure_ : matplotlib Figure
+        The figure.
+
+    See Also
+    --------
+    PixelCurveDisplay : How well maps tell defects from the rest, at all thresholds.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ssimae.inspection import ResidualMapDisplay
+    >>> image = np.zeros((16, 16))
+    >>> defect = image.copy()
+    >>> defect[4:8, 4:8] = 1.0
+    >>> display = ResidualMapDisplay(
+    ...     images=[image + defect],
+    ...     reconstructions=[image],
+    ...     maps=[defect],
+    ...     threshold=0.5,
+    ...     data_range=(0, 1),
+    ... )
+    >>> display.plot().axes_.shape
+    (1, 4)
+    """
+
+    def __init__(
+        self,
+        *,
+        images: Sequence[np.ndarray] | np.ndarray,
+        reconstructions: Sequence[np.ndarray] | np.ndarray,
+        maps: Images,
+        threshold: float,
+        data_range: tuple[float, float],
+        masks: Images | None = None,
+    ) -> None:
+        self.images = images
+        self.reconstructions = reconstructions
+        self.maps = maps
+        self.threshold = threshold
+        self.data_range = data_range
+        self.masks = masks
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        masks: Images | None = None,
+        *,
+        ax: Place = None,
+    ) -> Self:
+        """Let a detector look at images, and draw what it sees.
+
+        Parameters
+        ----------
+        estimator : detector
+            A fitted detector of this package.
+        X : array of shape (n, h, w), (n, h, w, c) or (n, n_features), or sequence
+            Images, as for the detector's `transform`. All are kept, so give the few that
+            are to be seen.
+        masks : bool array of shape (n, h, w), or sequence of n arrays (h, w), default=None
+            True on the defects that there are.
+        ax : matplotlib Axes or array of Axes of shape (n, 4), default=None
+            As for :meth:`plot`.
+
+        Returns
+        -------
+        display : ResidualMapDisplay
+            With what was computed, and drawn.
+
+        Raises
+        ------
+        TypeError
+            When the estimator is no detector of this package.
+        ValueError
+            For masks that do not belong to the images: with the index of the mask.
+        ImportError
+            When matplotlib is missing.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn_ssimae import L2AutoencoderDetector
+        >>> from sklearn_ssimae.inspection import ResidualMapDisplay
+        >>> stripes = np.tile(np.sin(np.arange(32)) ** 2, (2, 32, 1))
+        >>> detector = L2AutoencoderDetector(
+        ...     patch_size=16, latent_dim=4, n_patches=200, max_iter=20, random_state=0
+        ... ).fit(stripes)
+        >>> display = ResidualMapDisplay.from_estimator(detector, stripes[:1])
+        >>> display.axes_[0, 2].get_title()
+        'residual map'
+        """
+        require_matplotlib(cls.__name__)
+        if not (hasattr(estimator, "reconstruct") and hasattr(estimator, "_check_fitted_input")):
+            raise TypeError(
+                f"{cls.__name__} needs a fitted detector of this package, which reconstructs "
+                f"images, got {type(estimator).__name__}. Of a pipeline give the step that is one."
+            )
+        images = list(estimator._check_fitted_input(X))
+        display = cls(
+            images=images,
+            reconstructions=estimator.reconstruct(images),
+            maps=estimator.transform(images),
+            threshold=float(estimator.threshold_),
+            data_range=estimator.data_range_,
+            masks=masks,
+        )
+        return display.plot(ax=ax)
+
+    def plot(self, ax: Place = None) -> Self:
+        """Draw the images.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or array of Axes of shape (n, 4), default=None
+            Where to draw: a place that is divided into a grid, or the axes of a grid. None:
+            a new figure.
+
+        Returns
+        -------
+        display : ResidualMapDisplay
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            For an array of axes of another shape, and for maps and masks that do not fit to the
+            images.
+        ImportError
+            When matplotlib is missing.
+        """
+        require_matplotlib(type(self).__name__)
+        maps = [as_map(self.maps[i], i, "maps") for i in range(len(self.maps))]
+        truths = check_truths(self.masks, maps)
+        self.axes_, self.figure_ = grid_of_axes(ax, len(maps), 4, maps[0].shape)
+        titles = ("image", "reconstruction", "residual map", "mask")
+        for axes, title in zip(self.axes_[0], titles, strict=True):
+            axes.set_title(title)
+        norm = shared_norm(maps, self.threshold)
+        for index, (row, residual) in enumerate(zip(self.axes_, maps, strict=True)):
+            for ax_, pictures in zip(row, (self.images, self.reconstructions), strict=False):
+                ax_.imshow(visible(pictures[index], self.data_range), **GREY)
+            drawn = row[2].imshow(residual, cmap="cividis", norm=norm)
+            self._draw_masks(row, index, residual > self.threshold, truths[index])
+        self.colorbar_ = self._add_colorbar(drawn, maps)
+        self._add_legend()
+        return self
+
+    def _draw_masks(
+        self, row: np.ndarray, index: int, found: np.ndarray, truth: np.ndarray | None
+    ) -> None:
+        draw_outline(row[2], found, FOUND)
+        # Pale, so that outlines stand out from whatever the image holds.
+        row[3].imshow(0.5 + 0.5 * visible(self.images[index], self.data_range), **GREY)
+        row[3].imshow(tinted(found, FOUND["color"]))
+        draw_outline(row[3], found, FOUND)
+        if truth is not None:
+            draw_outline(row[3], truth, TRUE)
+
+    def _add_colorbar(self, drawn: Any, maps: list[np.ndarray]) -> Any:
+        exceeds = max(float(values.max()) for values in maps) > drawn.norm.vmax
+        bar = add_colorbar(
+            self.axes_[-1, 2],
+            label=f"threshold {self.threshold:.3g}",
+            extend="max" if exceeds else "neither",
+        )
+        bar.ax.axvline(self.threshold, color="white", linewidth=4)
+        bar.ax.axvline(self.threshold, color=FOUND["color"], linewidth=2)
+        return bar
+
+    def _add_legend(self) -> None:
+        from matplotlib.lines import Line2D
+
+        styles = {"found": FOUND} | ({} if self.masks is None else {"true": TRUE})
+        handles = [Line2D([], [], label=label, **style) for label, style in styles.items()]
+        self.axes_[-1, 3].legend(
+            handles=handles,
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.02),
+            ncols=len(handles),
+            frameon=False,
+            handlelength=2.5,
+        )

@@ -1,0 +1,107 @@
+"""What is built can be installed and used, away from the source folder."""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import sklearn_ssimae
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = """
+import json
+import sys
+
+import joblib
+import numpy as np
+
+import sklearn_ssimae
+from sklearn_ssimae import SSIMAutoencoderDetector
+
+stripes = np.tile(0.5 + 0.4 * np.sin(np.arange(32)), (4, 32, 1))
+detector = SSIMAutoencoderDetector(
+    patch_size=16, latent_dim=4, n_patches=300, max_iter=4, threshold=0.5, random_state=0
+).fit(stripes)
+joblib.dump(detector, "detector.joblib")
+maps = joblib.load("detector.joblib").transform(stripes)
+report = {"file": sklearn_ssimae.__file__, "version": sklearn_ssimae.__version__}
+report["shape"] = maps.shape
+report["same"] = bool((maps == detector.transform(stripes)).all())
+report["matplotlib"] = "matplotlib" in sys.modules
+print(json.dumps(report))
+"""
+
+
+def run(*command, **options):
+    finished = subprocess.run(command, capture_output=True, text=True, **options)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return finished.stdout
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory):
+    """An sdist, and the wheel built from it."""
+    folder = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT)
+    return folder
+
+
+def test_sdist(dist):
+    (sdist,) = dist.glob("*.tar.gz")
+    assert sdist.name == f"sklearn_ssimae-{sklearn_ssimae.__version__}.tar.gz"
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    needed = {"LICENSE", "README.md", "constraints.txt", "docs/conf.py", "examples/textures.py"}
+    assert needed <= names
+    assert "tests/test_packaging.py" in names
+
+
+def test_wheel(dist):
+    (wheel,) = dist.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        metadata = archive.read(next(name for name in names if name.endswith("METADATA"))).decode()
+    modules = {str(path.relative_to(ROOT)) for path in ROOT.glob("sklearn_ssimae/**/*.py")}
+    assert modules <= names
+    assert "sklearn_ssimae/py.typed" in names
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"sklearn_ssimae"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for requirement in project["dependencies"]:
+        assert f"Requires-Dist: {requirement}\n" in metadata
+    for extra in project["optional-dependencies"]:
+        assert f"Provides-Extra: {extra}\n" in metadata
+
+
+def test_main_job_from_the_wheel(dist, tmp_path):
+    """Into an environment of its own, whose other packages are those of this one."""
+    (wheel,) = dist.glob("*.whl")
+    home = tmp_path / "environment"
+    venv.create(home, with_pip=False)
+    python = home / ("Scripts" if os.name == "nt" else "bin") / "python"
+    run(
+        sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", wheel
+    )
+    installed = Path(
+        run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
+    )
+    # Appended to the path, behind what the wheel brought.
+    (installed / "others.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    output = run(python, "-W", "ignore", "-c", SCRIPT, cwd=elsewhere, env=environment)
+    report = json.loads(output)
+    assert Path(report["file"]).is_relative_to(installed)
+    assert report["version"] == sklearn_ssimae.__version__
+    assert report["shape"] == [4, 32, 32]
+    assert report["same"]
+    # Displays import it when they draw.
+    assert not report["matplotlib"]
