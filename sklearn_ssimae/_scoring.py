@@ -314,12 +314,13 @@ def gaussian_smoothing(residual: np.ndarray, smoothing: float) -> np.ndarray:
     """A map (h, w) convolved with a Gaussian; `smoothing` is its σ in pixels, 0 for none.
 
     The noise of a reconstruction is independent from pixel to pixel, a defect is not. Beyond
-    the border the map goes on as its nearest pixel.
+    the border the map is mirrored: its outermost pixels, which the network draws worst, would
+    weigh much more if they were repeated.
     """
     if smoothing == 0:
         return residual
     radius = smoothing_radius(smoothing)
-    return ndimage.gaussian_filter(residual, smoothing, mode="nearest", radius=radius)
+    return ndimage.gaussian_filter(residual, smoothing, mode="reflect", radius=radius)
 
 
 def smoothing_radius(smoothing: float) -> int:

@@ -304,7 +304,12 @@ def _gaussian_smoothing(maps: Tensor, smoothing: float) -> Tensor:
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
     weights = torch.exp(-0.5 * (offsets / smoothing) ** 2)
     kernel = (weights / weights.sum()).float()
-    padded = F.pad(maps[:, None], (radius,) * 4, mode="replicate")
+    # torch's own mirror leaves out the outermost pixel, and ends at the far side of small maps.
+    rows, columns = (
+        torch.from_numpy(np.pad(np.arange(side), radius, mode="symmetric"))
+        for side in maps.shape[1:]
+    )
+    padded = maps.index_select(1, rows).index_select(2, columns)[:, None]
     along_rows = F.conv2d(padded, kernel.view(1, 1, 1, -1))
     return F.conv2d(along_rows, kernel.view(1, 1, -1, 1))[:, 0]
 

@@ -168,7 +168,6 @@ def test_a_resumed_fit_ends_with_the_same_model(cls, n_epochs, path, capsys):
         dict(random_state=np.random.RandomState(3)),
         dict(augment=True, precision="bfloat16", scale=0.5),
     ],
-    ids=str,
 )
 def test_other_parameters(params, path):
     detector = cheap(VAEDetector, checkpoint=path, **params)
@@ -291,7 +290,6 @@ def test_callbacks_see_the_epochs_that_are_left(path):
         (dict(random_state=1), "random_state was 0, now is 1"),
         (dict(random_state=np.random.RandomState(0)), "random_state was 0, now is a generator"),
     ],
-    ids=str,
 )
 def test_other_parameters_are_refused(params, message, path):
     leave_checkpoint(cheap(checkpoint=path), IMAGES)

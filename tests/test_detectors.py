@@ -288,13 +288,13 @@ def test_aggregate(cls_):
 @pytest.mark.parametrize("size", [(21, 27), (1, 40), (3, 3)])
 @pytest.mark.parametrize("smoothing", [0.5, 2.0, 10.0])
 def test_maps_are_smoothed_before_they_are_opened(fitted, smoothing, size):
-    """Against a sum over all pixels, with the border's pixels repeated outwards."""
+    """Against a sum over all pixels, mirrored at the border."""
     X = texture(1, *size)
     detector = copy.copy(fitted).set_params(opening_diameter=None, smoothing=0)
     raw = detector.transform(X)[0].astype(float)
     offsets = np.arange(-math.ceil(5 * smoothing), math.ceil(5 * smoothing) + 1)
     kernel = np.exp(-0.5 * np.add.outer(offsets**2, offsets**2) / smoothing**2)
-    expected = signal.convolve2d(np.pad(raw, offsets[-1], mode="edge"), kernel, mode="valid")
+    expected = signal.convolve2d(np.pad(raw, offsets[-1], mode="symmetric"), kernel, mode="valid")
     smooth = detector.set_params(smoothing=smoothing).transform(X)[0]
     np.testing.assert_allclose(smooth, expected / kernel.sum(), atol=1e-3 * np.ptp(raw) + 1e-6)
     opened = detector.set_params(opening_diameter=4).transform(X)[0]

@@ -111,7 +111,6 @@ def test_unfitted_detector(detector):
         (dict(contamination=0.2, random_state=np.random.RandomState(3)), IMAGES),
         (dict(opening_diameter=None, precision="bfloat16", device="cpu"), list(IMAGES)),
     ],
-    ids=str,
 )
 def test_parameters_of_any_type_and_containers_of_any_kind(params, X):
     detector = L2AutoencoderDetector(**{**CHEAPEST, **params}).fit(X)

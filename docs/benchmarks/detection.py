@@ -1,7 +1,7 @@
 """How well do the detectors detect? Trains them on a data set and scores its test images.
 
 The data set is a folder in the layout of MVTec AD. Prints a table, and stores it as JSON
-beside a figure of the defective images that each detector does worst and best on::
+beside the detectors and a figure of the defective images that each does worst and best on::
 
     python docs/benchmarks/detection.py DATA/grid --set scale=0.5
     python docs/benchmarks/detection.py DATA/nanotwice --set latent_dim=500 --minutes 20
@@ -24,6 +24,7 @@ import time
 import warnings
 from pathlib import Path
 
+import joblib
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -153,6 +154,7 @@ def run(name, seed, options, data):
         "fit_cpu_seconds": cpu_seconds() - cpu_started,
         "loss": detector.loss_curve_[-1],
     }
+    joblib.dump(detector, options.output / f"{data.name}-{name}-{seed}.joblib")
     rows = []
     for parameters in [{}, *options.also]:
         known = parameters.keys() & detector.get_params().keys()
