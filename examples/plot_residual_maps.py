@@ -43,7 +43,6 @@ detector = SSIMAutoencoderDetector(
     patch_size=32,
     latent_dim=16,
     stride=8,
-    smoothing=2.0,
     n_patches=700,
     max_iter=10,
     random_state=0,

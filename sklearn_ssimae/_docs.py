@@ -53,10 +53,10 @@ COMMON_PARAMETERS = """\
     opening_diameter : int or None, default=4
         Diameter in pixels of the disk with which the map is opened: smaller specks vanish.
         None for no opening.
-    smoothing : float, default=7.0
+    smoothing : "auto" or float, default="auto"
         Standard deviation in pixels of the Gaussian that smooths the map before it is opened;
-        0 for none. It averages out what the network draws a little wrong everywhere, and
-        blurs the outlines of the defects.
+        0 for none. "auto" is a sixteenth of `patch_size`. It averages out what the network
+        draws a little wrong everywhere, and blurs the outlines of the defects.
     contamination : "auto" or float in (0, 0.5], default="auto"
         Share of the training images (at most 1000 of them, at random) that lie above the
         threshold. "auto" stands for 0.01.

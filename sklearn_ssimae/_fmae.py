@@ -108,7 +108,7 @@ class FMAEDetector(BaseDetector):
         aggregate: str = "reconstruction",
         scale: float = 1.0,
         opening_diameter: int | None = 4,
-        smoothing: float = 7.0,
+        smoothing: float | str = "auto",
         contamination: float | str = "auto",
         threshold: float | None = None,
         image_shape: tuple[int, ...] | None = None,

@@ -30,6 +30,9 @@ from sklearn_ssimae._networks import PatchNetwork
 from sklearn_ssimae._tiling import map_patches
 from sklearn_ssimae._training import forward, to_device
 
+# smoothing="auto": the side of a patch over σ.
+_PATCH_OVER_SIGMA = 16
+
 
 class ScoringMixin(
     ClassNamePrefixFeaturesOutMixin,
@@ -47,7 +50,7 @@ class ScoringMixin(
     aggregate: str
     scale: float
     opening_diameter: int | None
-    smoothing: float
+    smoothing: float | str
     image_shape: tuple[int, ...] | None
     precision: str
 
@@ -219,10 +222,15 @@ class ScoringMixin(
         seen: deque[np.ndarray] = deque()
         for residual in self._residual_maps(self._tensors(images, seen)):
             image = seen.popleft()
-            smooth = gaussian_smoothing(residual.cpu().numpy(), self.smoothing)
+            smooth = gaussian_smoothing(residual.cpu().numpy(), self._smoothing_sigma())
             opened = torch.from_numpy(grey_opening(smooth, self.opening_diameter))
             full = _images.resize(opened[None], image.shape[:2])[0].numpy()
             yield full.astype(_images.output_dtype(image), copy=False)
+
+    def _smoothing_sigma(self) -> float:
+        if self.smoothing == "auto":
+            return self.network_.config["patch_size"] / _PATCH_OVER_SIGMA
+        return float(self.smoothing)
 
     def _map_patches(
         self, images: Iterator[Tensor], function: Callable[[Tensor], Tensor], **options: Any

@@ -217,7 +217,7 @@ class _ResidualMaps(nn.Module):
         planes = self._prepare(images)
         values = self._join([self._patch_values(strip) for strip in self._cut(planes)])
         residuals = self.detector._residual_of_values(planes, values)
-        smooth = _gaussian_smoothing(residuals, self.detector.smoothing)
+        smooth = _gaussian_smoothing(residuals, self.detector._smoothing_sigma())
         opened = _grey_opening(smooth, self.detector.opening_diameter)
         return _images.resize(opened, self.map_size)
 
