@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 _CHILD = """
-import json, resource, sys, warnings
+import json, sys, warnings
 from sklearn_ssimae import SSIMAutoencoderDetector
 task, paths, options = json.loads(sys.argv[1])
 warnings.simplefilter("ignore")
@@ -18,8 +18,9 @@ if task != "import":
     detector.fit(paths if task == "fit" else paths[:1])
     if task == "score":
         detector.score_samples(paths)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(peak * (1 if sys.platform == "darwin" else 1024))
+# Linux; not ru_maxrss, which a process inherits from the one that starts it.
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(int(peak.split()[1]) * 1024)
 """
 
 
