@@ -34,6 +34,15 @@ _MAX_STORED = 1000
 Identity = dict[str, str]
 
 
+def differing_points(one: Identity, other: Identity) -> list[tuple[str, str, str]]:
+    """The points in which two identities differ, with what either says of them."""
+    return [
+        (point, one.get(point, "not set"), other.get(point, "not set"))
+        for point in dict.fromkeys([*one, *other])
+        if one.get(point) != other.get(point)
+    ]
+
+
 class Checkpoint:
     """The file of one fit, while it is locked; without a path, a file that is not wanted.
 
@@ -60,11 +69,9 @@ class Checkpoint:
         if self.path is None or not self.path.exists():
             return None
         content = _unpack(self.path)
-        then, now = content["identity"], self.identity
         differences = [
-            f"{point} was {then.get(point, 'not set')}, now is {now.get(point, 'not set')}"
-            for point in dict.fromkeys([*then, *now])
-            if then.get(point) != now.get(point)
+            f"{point} was {then}, now is {now}"
+            for point, then, now in differing_points(content["identity"], self.identity)
         ]
         if differences:
             raise ValueError(

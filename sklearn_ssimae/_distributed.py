@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Generator, Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sklearn_ssimae._checkpoint import Identity
+from sklearn_ssimae._checkpoint import Identity, differing_points
 
 
 class Ranks:
@@ -107,10 +107,8 @@ class Ranks:
         dist.all_gather_object(identities, describe())
         for rank, other in enumerate(identities):
             differences = [
-                f"{point} is {identities[0].get(point, 'not set')} on rank 0 and "
-                f"{other.get(point, 'not set')} on rank {rank}"
-                for point in dict.fromkeys([*identities[0], *other])
-                if identities[0].get(point) != other.get(point)
+                f"{point} is {of_first} on rank 0 and {of_other} on rank {rank}"
+                for point, of_first, of_other in differing_points(identities[0], other)
             ]
             if differences:
                 raise ValueError(
