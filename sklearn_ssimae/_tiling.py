@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,6 +21,24 @@ def positions(size: int, patch_size: int, stride: int) -> list[int]:
     """Starts of the patches along one axis; the last patch ends at the border."""
     last = size - patch_size
     return [*range(0, last, stride), last]
+
+
+@lru_cache(maxsize=16)
+def overlap_weights(patch_size: int) -> np.ndarray:
+    """What each pixel of a patch weighs in the average, along one axis; float64.
+
+    A Hann window: a network knows least at the patch's border, where what it would have to
+    go on lies outside. At half pixels, so that no weight is 0.
+    """
+    return np.asarray(np.sin(np.pi * (np.arange(patch_size) + 0.5) / patch_size) ** 2)
+
+
+def total_weights(size: int, patch_size: int, stride: int) -> np.ndarray:
+    """Weights at each pixel of an axis, summed over the patches that cover it."""
+    totals = np.zeros(size)
+    for start in positions(size, patch_size, stride):
+        totals[start : start + patch_size] += overlap_weights(patch_size)
+    return totals
 
 
 def pad_to_patch(planes: Tensor, patch_size: int) -> Tensor:
@@ -52,7 +72,11 @@ class _Overlap:
         self.missing = len(self.corners)
         self.log_mean = log_mean
         self.total: Tensor | None = None
-        self.count = torch.zeros(height, width, device=image.device)
+        weights = _outer(overlap_weights(patch_size), overlap_weights(patch_size))
+        totals = _outer(*(total_weights(side, patch_size, stride) for side in (height, width)))
+        if log_mean:
+            weights, totals = weights.log(), totals.log()
+        self.weights, self.totals = weights.to(image), totals.to(image)
 
     def patch(self, y: int, x: int) -> Tensor:
         return self.padded[:, y : y + self.patch_size, x : x + self.patch_size]
@@ -60,23 +84,26 @@ class _Overlap:
     def add(self, y: int, x: int, values: Tensor) -> None:
         if self.total is None:
             empty = -torch.inf if self.log_mean else 0.0
-            shape = (len(values), *self.count.shape)
+            shape = (len(values), *self.totals.shape)
             self.total = torch.full(shape, empty, device=values.device)
         window = (slice(y, y + self.patch_size), slice(x, x + self.patch_size))
         covered = self.total[:, *window]
         if self.log_mean:
-            torch.logaddexp(covered, values, out=covered)
+            torch.logaddexp(covered, values + self.weights, out=covered)
         else:
-            covered += values
-        self.count[window] += 1
+            covered.addcmul_(values, self.weights)
         self.missing -= 1
 
     def result(self) -> Tensor:
         assert self.total is not None
-        mean = self.total - self.count.log() if self.log_mean else self.total / self.count
+        mean = self.total.sub_(self.totals) if self.log_mean else self.total.div_(self.totals)
         top, left = _margins(self.image.shape[1:], self.patch_size)
         height, width = self.image.shape[1:]
         return mean[:, top : top + height, left : left + width]
+
+
+def _outer(rows: np.ndarray, columns: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.outer(rows, columns))
 
 
 def map_patches(
@@ -103,7 +130,8 @@ def map_patches(
     Yields
     ------
     image, mean : Tensor (c, h, w) and Tensor (k, h, w)
-        The image, and the values averaged over the patches that cover each pixel.
+        The image, and the weighted mean (`overlap_weights`) of the values of the patches that
+        cover each pixel.
     """
     waiting: deque[_Overlap] = deque()
     batch: list[tuple[_Overlap, int, int]] = []

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from sklearn_ssimae import _images
 from sklearn_ssimae._base import BaseDetector
 from sklearn_ssimae._scoring import disk, smoothing_radius
-from sklearn_ssimae._tiling import _margins, positions
+from sklearn_ssimae._tiling import _margins, overlap_weights, positions
 from sklearn_ssimae._version import __version__
 
 # The first operator set that resizes with anti-aliasing.
@@ -241,7 +241,7 @@ class _ResidualMaps(nn.Module):
         return values.unflatten(0, (-1, *strip.shape[1:3]))
 
     def _join(self, strips: list[Tensor]) -> Tensor:
-        """Means (n, k, h, w) of the values where patches overlap."""
+        """Weighted means (n, k, h, w) of the values where patches overlap."""
         log_mean = self.detector._averages_logarithms()
         grid = torch.cat(strips, dim=1).permute(0, 3, 1, 4, 2, 5)
         return self.rows.join(self.columns.join(grid, 4, log_mean), 2, log_mean)
@@ -261,7 +261,7 @@ class _Axis(nn.Module):
 
     source: Tensor
     places: Tensor
-    n_covering: Tensor
+    shares: Tensor
 
     def __init__(self, size: int, margin: int, patch_size: int, stride: int) -> None:
         super().__init__()
@@ -274,25 +274,28 @@ class _Axis(nn.Module):
         # have the one place after the end.
         offset = np.arange(size)[:, None] - starts
         covers = (offset >= 0) & (offset < patch_size)
-        n_covering = covers.sum(axis=1)
-        self.register_buffer("n_covering", torch.from_numpy(n_covering.astype(np.float32)))
+        weights = np.where(covers, overlap_weights(patch_size)[offset.clip(0, patch_size - 1)], 0)
+        shares = weights / weights.sum(axis=1, keepdims=True)
         places = np.where(covers, np.arange(self.n_patches) * patch_size + offset, source.size)
-        places = np.sort(places, axis=1)[:, : n_covering.max()]
+        # Those that cover it first, up to as many as cover any pixel.
+        order = np.argsort(~covers, axis=1, kind="stable")[:, : covers.sum(axis=1).max()]
+        places, shares = (np.take_along_axis(array, order, axis=1) for array in (places, shares))
         self.register_buffer("places", torch.from_numpy(places.ravel()))
+        self.register_buffer("shares", torch.from_numpy(shares.astype(np.float32)))
 
     def cut(self, planes: Tensor, dim: int) -> Tensor:
         """Axis `dim` of the planes becomes two: patches, and pixels in a patch."""
         return planes.index_select(dim, self.source).unflatten(dim, (self.n_patches, -1))
 
     def join(self, grid: Tensor, dim: int, log_mean: bool) -> Tensor:
-        """Undo `cut`: the mean, for each pixel, of what the patches say of it."""
+        """Undo `cut`: the weighted mean, for each pixel, of what the patches say of it."""
         values = grid.flatten(dim, dim + 1).movedim(dim, -1)
         values = F.pad(values, (0, 1), value=-torch.inf if log_mean else 0.0)
         values = values.index_select(-1, self.places).unflatten(-1, (self.size, -1))
         if log_mean:
-            means = values.logsumexp(-1) - self.n_covering.log()
+            means = (values + self.shares.log()).logsumexp(-1)
         else:
-            means = values.sum(-1) / self.n_covering
+            means = (values * self.shares).sum(-1)
         return means.movedim(-1, dim)
 
 

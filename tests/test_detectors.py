@@ -262,11 +262,12 @@ def test_scale(cls):
 
 @pytest.mark.parametrize("cls_", [SSIMAutoencoderDetector, L2AutoencoderDetector])
 def test_aggregate(cls_):
-    """Against patches cut, reconstructed and averaged one at a time."""
+    """Against patches cut, reconstructed and averaged one at a time, with Hann weights."""
     X = texture(1, 21, 27)
     detector = cheap(cls_, opening_diameter=None, smoothing=0, stride=5).fit(X)
     image = X[0].astype(np.float32)
     rec, res, count = np.zeros((3, 21, 27))
+    weights = np.outer(*(np.hanning(33)[1::2],) * 2)
     for y in (0, 5):
         for x in (0, 5, 10, 11):
             window = (slice(y, y + 16), slice(x, x + 16))
@@ -274,9 +275,9 @@ def test_aggregate(cls_):
             with torch.no_grad():
                 out = detector.network_(patch)
                 residual = detector._residual(patch, out)
-            rec[window] += out[0, 0].numpy()
-            res[window] += residual[0].numpy()
-            count[window] += 1
+            rec[window] += weights * out[0, 0].numpy()
+            res[window] += weights * residual[0].numpy()
+            count[window] += weights
     np.testing.assert_allclose(detector.reconstruct(X)[0], rec / count, atol=1e-5)
     averaged = torch.from_numpy((rec / count).astype(np.float32))[None, None]
     expected = detector._residual(torch.from_numpy(image)[None, None], averaged)[0]

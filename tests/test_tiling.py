@@ -3,6 +3,7 @@ import weakref
 
 import numpy as np
 import pytest
+import scipy.signal
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -28,16 +29,17 @@ def with_position_dependence(patches):
 
 
 def averaged_by_hand(image, function, patch_size, stride, log_mean):
-    """One patch at a time, in float64."""
+    """One patch at a time, in float64, weighted by a Hann window."""
     starts = [[*range(0, side - patch_size, stride), side - patch_size] for side in image.shape[1:]]
+    hann = scipy.signal.windows.hann(2 * patch_size + 1)[1::2]
     total = np.zeros((2, *image.shape[1:]))
-    count = np.zeros(image.shape[1:])
+    weight = np.zeros(image.shape[1:])
     for y, x in itertools.product(*starts):
         window = np.s_[..., y : y + patch_size, x : x + patch_size]
         values = function(image[window][None].double())[0].numpy()
-        total[window] += np.exp(values) if log_mean else values
-        count[window] += 1
-    return np.log(total / count) if log_mean else total / count
+        total[window] += np.outer(hann, hann) * (np.exp(values) if log_mean else values)
+        weight[window] += np.outer(hann, hann)
+    return np.log(total / weight) if log_mean else total / weight
 
 
 # Where the patches lie ----------------------------------------------------------------
