@@ -16,6 +16,7 @@ Colour     there is none here: the last two axes are one channel. Callers averag
 
 from __future__ import annotations
 
+from itertools import compress
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sklearn_ssimae._windows import TraceableWindowMean, Window, WindowMean
+from sklearn_ssimae._windows import TraceableWindowMean, Window, WindowMean, by_rows
 
 # The defaults are Wang et al.'s constants at a data range of 1. The paper prints 0.01
 # and 0.03; docs/benchmarks.md holds what either does on real data.
@@ -216,86 +217,86 @@ class _Filter(torch.autograd.Function):
 class _SSIM(torch.autograd.Function):
     """Eq. (8) with its gradient in closed form: four window means forward, three back.
 
-    SSIM depends on the images through μx, μy, q = E[x² + y²] and r = E[xy]. Forward keeps
+    SSIM depends on the images through μx, μy, q = E[x² + y²]/2 and r = E[xy]. Forward keeps
     its derivatives by these; backward takes the window mean, its own adjoint, of each and
-    applies the chain rule ∂q/∂y = 2y, ∂r/∂y = x.
+    applies the chain rule ∂q/∂y = y, ∂r/∂y = x.
+
+    All is done in strips: a CPU's cache holds what one takes.
     """
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, y: Tensor, window_mean: WindowMean, c1: float, c2: float
     ) -> Tensor:
-        shift = x.mean(dim=(-2, -1), keepdim=True)
-        if not any(ctx.needs_input_grad):
-            return _ssim_in_strips(x, y, shift, window_mean, c1, c2)
-        moments = _moments(x, y, shift)
-        mx, my, r, distance = window_mean(moments)
-        ux, uy = mx + shift, my + shift
-        a1, a2, b1, b2 = _brackets(ux, uy, mx, my, r, distance, c1, c2)
-        denominator = b1 * b2
-        ssim = (a1 * a2).div_(denominator)
-
-        by_r = a1.div_(denominator).mul_(2)
-        by_q = torch.div(ssim, b2).neg_()
-        by_l = a2.div_(denominator).mul_(2)
-        s_over_b1 = torch.div(ssim, b1).mul_(2)
-        by_means = [
-            (by_l * u_other)
-            .addcmul_(s_over_b1, u_own, value=-1)
-            .addcmul_(by_q, m_own, value=-2)
-            .addcmul_(by_r, m_other, value=-1)
-            if needed
-            else None
-            for needed, u_own, u_other, m_own, m_other in (
-                (ctx.needs_input_grad[0], ux, uy, mx, my),
-                (ctx.needs_input_grad[1], uy, ux, my, mx),
-            )
-        ]
+        ssim = torch.empty_like(x, memory_format=torch.contiguous_format)
+        xs, ys, out = by_rows(x), by_rows(y), by_rows(ssim)
+        shift = xs.mean(dim=(0, 2), keepdim=True)
+        needed = ctx.needs_input_grad[:2]
+        height, *others = xs.shape
+        # Of q, of r, and of μx and μy as they are needed.
+        derivatives = xs.new_empty(height, 2 + sum(needed) if any(needed) else 0, *others)
+        for strip in window_mean.strips(xs):
+            source, place = (strip.source, strip.images), (strip.rows, strip.images)
+            near = shift[:, strip.images]
+            moments = _moments(xs[source], ys[source], near)
+            mx, my, r, distance = window_mean.strip(moments, strip).unbind(1)
+            ux, uy = mx + near, my + near
+            a1, a2, b1, b2 = _brackets(ux, uy, mx, my, r, distance, c1, c2)
+            denominator = b1 * b2
+            part = torch.mul(a1, a2).div_(denominator)
+            torch.clamp(part, -1, 1, out=out[place])
+            if not any(needed):
+                continue
+            by_q, by_r, *by_means = derivatives[strip.rows, :, strip.images].unbind(1)
+            torch.div(part, b2, out=by_q).neg_()
+            torch.div(a1, denominator, out=by_r)
+            by_l, by_d = a2.div_(denominator), part.div_(b1)
+            pairs = ((ux, uy, mx, my), (uy, ux, my, mx))
+            for by_mean, pair in zip(by_means, compress(pairs, needed), strict=True):
+                u_own, u_other, m_own, m_other = pair
+                torch.mul(by_l, u_other, out=by_mean).addcmul_(by_d, u_own, value=-1)
+                by_mean.addcmul_(by_q, m_own, value=-1).addcmul_(by_r, m_other, value=-1)
         ctx.window_mean = window_mean
-        ctx.save_for_backward(moments[0], moments[1], by_q, by_r, *by_means)
-        return ssim.clamp_(-1, 1)
+        ctx.save_for_backward(x, y, shift, derivatives)
+        return ssim
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        xs, ys, by_q, by_r, by_mx, by_my = ctx.saved_tensors
-        present = [p for p in (by_q, by_r, by_mx, by_my) if p is not None]
-        weighted = torch.empty((len(present), *grad.shape), dtype=grad.dtype, device=grad.device)
-        for out, partial in zip(weighted, present, strict=True):
-            torch.mul(partial, grad, out=out)
-        to_q, to_r, *to_means = ctx.window_mean(weighted)
-        to_q = to_q.mul_(2)
-        grads: list[Tensor | None] = []
-        for own, other, by_mean in ((xs, ys, by_mx), (ys, xs, by_my)):
-            if by_mean is None:
-                grads.append(None)
-            else:
-                grads.append(to_means.pop(0).addcmul_(own, to_q).addcmul_(other, to_r))
-        return (*grads, None, None, None)
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, y, shift, derivatives = ctx.saved_tensors
+        xs, ys, grad = by_rows(x), by_rows(y), by_rows(grads[0])
+        needed = ctx.needs_input_grad[:2]
+        results = [
+            torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(sum(needed))
+        ]
+        for strip in ctx.window_mean.strips(xs):
+            source, place = (strip.source, strip.images), (strip.rows, strip.images)
+            weighted = derivatives[strip.source, :, strip.images] * grad[source].unsqueeze(1)
+            means = ctx.window_mean.strip(weighted.contiguous(), strip).unbind(1)
+            to_q, to_r, *to_means = means
+            near = shift[:, strip.images]
+            xy = xs[place] - near, ys[place] - near
+            for result, to_mean, (own, other) in zip(
+                results, to_means, compress((xy, xy[::-1]), needed), strict=True
+            ):
+                to_mean.addcmul_(own, to_q)
+                torch.addcmul(to_mean, other, to_r, out=by_rows(result)[place])
+        remaining = iter(results)
+        return (*(next(remaining) if need else None for need in needed), None, None, None)
 
 
 def _moments(x: Tensor, y: Tensor, shift: Tensor) -> Tensor:
-    """What the window means are taken of (4, ...): x, y, xy and (x - y)² of shifted images."""
-    moments = torch.empty((4, *x.shape), dtype=x.dtype, device=x.device)
-    xs = torch.sub(x, shift, out=moments[0])
-    ys = torch.sub(y, shift, out=moments[1])
-    torch.mul(xs, ys, out=moments[2])
-    difference = xs - ys
-    torch.mul(difference, difference, out=moments[3])
+    """What the window means are taken of: x, y, xy and (x - y)² of shifted planes.
+
+    Planes (h, n, w) to (h, 4, n, w).
+    """
+    moments = x.new_empty(len(x), 4, *x.shape[1:])
+    xs, ys, product, distance = moments.unbind(1)
+    torch.sub(x, shift, out=xs)
+    torch.sub(y, shift, out=ys)
+    torch.mul(xs, ys, out=product)
+    torch.sub(xs, ys, out=distance).square_()
     return moments
-
-
-def _ssim_in_strips(
-    x: Tensor, y: Tensor, shift: Tensor, window_mean: WindowMean, c1: float, c2: float
-) -> Tensor:
-    """Eq. (8) without gradients, some rows at a time: a CPU's cache holds what they take."""
-    ssim = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    for rows, source, matrix in window_mean.strips(x):
-        moments = _moments(x[..., source, :], y[..., source, :], shift)
-        mx, my, r, distance = window_mean.strip(moments, matrix)
-        a1, a2, b1, b2 = _brackets(mx + shift, my + shift, mx, my, r, distance, c1, c2)
-        torch.div(a1.mul_(a2), b1.mul_(b2), out=ssim[..., rows, :])
-    return ssim.clamp_(-1, 1)
 
 
 def _brackets(
@@ -308,17 +309,17 @@ def _brackets(
     c1: float,
     c2: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The four brackets of eq. (8): two of the numerator, two of the denominator.
+    """Half of each bracket of eq. (8): two of the numerator, two of the denominator.
 
     `mx` and `my` are means of the shifted images, `ux` and `uy` of the images. Since x² + y²
     is 2xy + (x - y)², each b is its a plus the distance of the images: the map is exactly 1
     where they agree, and loses no digits near it.
     """
-    a1 = (ux * uy).mul_(2).add_(c1)
-    a2 = torch.addcmul(r, mx, my, value=-1).mul_(2).add_(c2)
+    a1 = (ux * uy).add_(c1 / 2)
+    a2 = torch.addcmul(r, mx, my, value=-1).add_(c2 / 2)
     squared_mean = (mx - my).square_()
-    b1 = a1 + squared_mean
-    b2 = (distance - squared_mean).clamp_(min=0).add_(a2)
+    b1 = torch.add(a1, squared_mean, alpha=0.5)
+    b2 = torch.add(a2, (distance - squared_mean).clamp_(min=0), alpha=0.5)
     return a1, a2, b1, b2
 
 

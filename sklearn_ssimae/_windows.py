@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -18,8 +18,21 @@ Window = Literal["uniform", "gaussian"]
 _Block = tuple[int, int, int, int, Tensor]
 
 # Outputs of one banded matrix. Small blocks waste less on the zeros beside the band, large
-# ones make better matrix products.
-_BLOCK = 64
+# ones make better matrix products, and strips that share fewer rows with their neighbours.
+_ROWS = 64
+_COLUMNS = 32
+# Pixels of a strip on a CPU, about: what is computed of one stays in the cache.
+_STRIP_PIXELS = 2**16
+
+
+class Strip(NamedTuple):
+    """Some rows of some images, and what they are the window means of."""
+
+    images: slice
+    rows: slice
+    #: Rows of the images that the windows of `rows` reach.
+    source: slice
+    matrix: Tensor
 
 
 class WindowMean:
@@ -29,49 +42,53 @@ class WindowMean:
 
     One axis is filtered by products of banded matrices with blocks of the image. A block
     (start, stop, low, high, matrix) means ``out[start:stop] = matrix @ in[low:high]``.
+    Images lie row by row, (h, ..., w): then one product filters all of them.
     """
 
     def __init__(self, window_size: int, window: Window, sigma: float) -> None:
         self.weights = _window_weights(window_size, window, sigma)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Filter the last two axes of a contiguous tensor; not seen by autograd."""
-        height, width = images.shape[-2:]
-        planes = images.reshape(-1, height, width)
-        across = self._along_width(planes)
-        out = torch.empty_like(planes)
-        for start, stop, low, high, matrix in self._blocks(height, planes):
-            torch.bmm(
-                matrix.expand(len(planes), *matrix.shape),
-                across[:, low:high],
-                out=out[:, start:stop],
-            )
-        return out.view(images.shape)
+        """Filter the last two axes; not seen by autograd."""
+        planes = by_rows(images)
+        out = torch.empty_like(images, memory_format=torch.contiguous_format)
+        for strip in self.strips(planes):
+            source = planes[strip.source, strip.images].contiguous()
+            by_rows(out)[strip.rows, strip.images] = self.strip(source, strip)
+        return out
 
-    def strips(self, images: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
-        """Rows of the result, the rows of images that they come from, and what `strip` needs."""
-        for start, stop, low, high, matrix in self._blocks(images.shape[-2], images):
-            yield slice(start, stop), slice(low, high), matrix
+    def strips(self, planes: Tensor) -> Iterator[Strip]:
+        """What makes up planes (h, n, w)."""
+        height, n_images, width = planes.shape
+        on_cpu = planes.device.type == "cpu"
+        n_together = max(1, _STRIP_PIXELS // (_ROWS * width)) if on_cpu else n_images
+        for first in range(0, n_images, n_together):
+            for start, stop, low, high, matrix in self._blocks(height, _ROWS, planes):
+                images = slice(first, first + n_together)
+                yield Strip(images, slice(start, stop), slice(low, high), matrix)
 
-    def strip(self, rows: Tensor, matrix: Tensor) -> Tensor:
-        """One strip of the result, from contiguous rows (..., high - low, w)."""
-        planes = rows.reshape(-1, *rows.shape[-2:])
-        out = torch.bmm(matrix.expand(len(planes), *matrix.shape), self._along_width(planes))
-        return out.view(*rows.shape[:-2], *out.shape[-2:])
-
-    def _along_width(self, planes: Tensor) -> Tensor:
-        width = planes.shape[-1]
-        across = torch.empty_like(planes)
-        for start, stop, low, high, matrix in self._blocks(width, planes):
+    def strip(self, source: Tensor, strip: Strip) -> Tensor:
+        """Window means (rows, ..., w) of contiguous source rows (source, ..., w)."""
+        width = source.shape[-1]
+        across = torch.empty_like(source)
+        for start, stop, low, high, matrix in self._blocks(width, _COLUMNS, source):
             torch.mm(
-                planes.view(-1, width)[:, low:high],
+                source.view(-1, width)[:, low:high],
                 matrix.T,
                 out=across.view(-1, width)[:, start:stop],
             )
-        return across
+        means = source.new_empty(len(strip.matrix), *source.shape[1:])
+        # Written to, since autocast then leaves the product in full precision.
+        torch.mm(strip.matrix, across.view(len(source), -1), out=means.view(len(means), -1))
+        return means
 
-    def _blocks(self, size: int, like: Tensor) -> list[_Block]:
-        return _banded(self.weights, size, like.dtype, like.device)
+    def _blocks(self, size: int, block: int, like: Tensor) -> list[_Block]:
+        return _banded(self.weights, size, block, like.dtype, like.device)
+
+
+def by_rows(images: Tensor) -> Tensor:
+    """Images (..., h, w) as planes (h, n, w); a view where the memory allows it."""
+    return images.reshape(-1, *images.shape[-2:]).transpose(0, 1)
 
 
 class TraceableWindowMean(WindowMean):
@@ -80,15 +97,16 @@ class TraceableWindowMean(WindowMean):
     def __call__(self, images: Tensor) -> Tensor:
         """Filter the last two axes."""
         height, width = images.shape[-2:]
-        columns, rows = self._blocks(width, images), self._blocks(height, images)
+        columns = self._blocks(width, _COLUMNS, images)
+        rows = self._blocks(height, _ROWS, images)
         parts = [images[..., low:high] @ matrix.T for *_, low, high, matrix in columns]
         across = torch.cat(parts, dim=-1)
         parts = [matrix @ across[..., low:high, :] for *_, low, high, matrix in rows]
         return torch.cat(parts, dim=-2)
 
-    def _blocks(self, size: int, like: Tensor) -> list[_Block]:
+    def _blocks(self, size: int, block: int, like: Tensor) -> list[_Block]:
         # The cache must not keep a tracer's tensors.
-        return _banded.__wrapped__(self.weights, size, like.dtype, like.device)
+        return _banded.__wrapped__(self.weights, size, block, like.dtype, like.device)
 
 
 def _window_weights(window_size: int, window: Window, sigma: float) -> tuple[float, ...]:
@@ -103,13 +121,14 @@ def _window_weights(window_size: int, window: Window, sigma: float) -> tuple[flo
 def _banded(
     weights: tuple[float, ...],
     size: int,
+    block: int,
     dtype: torch.dtype,
     device: torch.device,
 ) -> list[_Block]:
     radius = len(weights) // 2
     blocks = []
-    for start in range(0, size, _BLOCK):
-        stop = min(start + _BLOCK, size)
+    for start in range(0, size, block):
+        stop = min(start + block, size)
         low, high = max(0, start - radius), min(size, stop + radius)
         matrix = _window_rows(weights, size, start, stop)[:, low:high]
         tensor = torch.from_numpy(np.ascontiguousarray(matrix)).to(device, dtype)
