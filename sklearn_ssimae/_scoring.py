@@ -29,6 +29,7 @@ from sklearn_ssimae._labels import score_maps
 from sklearn_ssimae._networks import PatchNetwork
 from sklearn_ssimae._tiling import map_patches
 from sklearn_ssimae._training import forward, to_device
+from sklearn_ssimae._windows import TraceableWindowMean, WindowMean
 
 # smoothing="auto": the side of a patch over σ.
 _PATCH_OVER_SIGMA = 16
@@ -222,7 +223,7 @@ class ScoringMixin(
         seen: deque[np.ndarray] = deque()
         for residual in self._residual_maps(self._tensors(images, seen)):
             image = seen.popleft()
-            smooth = gaussian_smoothing(residual.cpu().numpy(), self._smoothing_sigma())
+            smooth = gaussian_smoothing(residual, self._smoothing_sigma()).cpu().numpy()
             opened = torch.from_numpy(grey_opening(smooth, self.opening_diameter))
             full = _images.resize(opened[None], image.shape[:2])[0].numpy()
             yield full.astype(_images.output_dtype(image), copy=False)
@@ -318,8 +319,8 @@ class ScoringMixin(
         return tags
 
 
-def gaussian_smoothing(residual: np.ndarray, smoothing: float) -> np.ndarray:
-    """A map (h, w) convolved with a Gaussian; `smoothing` is its σ in pixels, 0 for none.
+def gaussian_smoothing(residual: Tensor, smoothing: float) -> Tensor:
+    """Maps (..., h, w) convolved with a Gaussian; `smoothing` is its σ in pixels, 0 for none.
 
     The noise of a reconstruction is independent from pixel to pixel, a defect is not. Beyond
     the border the map is mirrored: its outermost pixels, which the network draws worst, would
@@ -327,13 +328,9 @@ def gaussian_smoothing(residual: np.ndarray, smoothing: float) -> np.ndarray:
     """
     if smoothing == 0:
         return residual
-    radius = smoothing_radius(smoothing)
-    return ndimage.gaussian_filter(residual, smoothing, mode="reflect", radius=radius)
-
-
-def smoothing_radius(smoothing: float) -> int:
-    """Where the Gaussian is cut off, in pixels: 3e-4 of it lies farther out than 3.6 σ."""
-    return math.ceil(3.6 * smoothing)
+    kind = TraceableWindowMean if torch.compiler.is_compiling() else WindowMean
+    # 3e-4 of the Gaussian lies farther out than 3.6 σ.
+    return kind(2 * math.ceil(3.6 * smoothing) + 1, "gaussian", smoothing)(residual)
 
 
 def grey_opening(residual: np.ndarray, diameter: int | None) -> np.ndarray:

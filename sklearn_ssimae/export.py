@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from sklearn_ssimae import _images
 from sklearn_ssimae._base import BaseDetector
-from sklearn_ssimae._scoring import disk, smoothing_radius
+from sklearn_ssimae._scoring import disk, gaussian_smoothing
 from sklearn_ssimae._tiling import _margins, overlap_weights, positions
 from sklearn_ssimae._version import __version__
 
@@ -217,7 +217,7 @@ class _ResidualMaps(nn.Module):
         planes = self._prepare(images)
         values = self._join([self._patch_values(strip) for strip in self._cut(planes)])
         residuals = self.detector._residual_of_values(planes, values)
-        smooth = _gaussian_smoothing(residuals, self.detector._smoothing_sigma())
+        smooth = gaussian_smoothing(residuals, self.detector._smoothing_sigma())
         opened = _grey_opening(smooth, self.detector.opening_diameter)
         return _images.resize(opened, self.map_size)
 
@@ -297,24 +297,6 @@ class _Axis(nn.Module):
         else:
             means = (values * self.shares).sum(-1)
         return means.movedim(-1, dim)
-
-
-def _gaussian_smoothing(maps: Tensor, smoothing: float) -> Tensor:
-    """`_scoring.gaussian_smoothing` of maps (n, h, w)."""
-    if smoothing == 0:
-        return maps
-    radius = smoothing_radius(smoothing)
-    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    weights = torch.exp(-0.5 * (offsets / smoothing) ** 2)
-    kernel = (weights / weights.sum()).float()
-    # torch's own mirror leaves out the outermost pixel, and ends at the far side of small maps.
-    rows, columns = (
-        torch.from_numpy(np.pad(np.arange(side), radius, mode="symmetric"))
-        for side in maps.shape[1:]
-    )
-    padded = maps.index_select(1, rows).index_select(2, columns)[:, None]
-    along_rows = F.conv2d(padded, kernel.view(1, 1, 1, -1))
-    return F.conv2d(along_rows, kernel.view(1, 1, -1, 1))[:, 0]
 
 
 def _grey_opening(maps: Tensor, diameter: int | None) -> Tensor:

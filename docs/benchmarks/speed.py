@@ -248,7 +248,7 @@ def filters(repeats: int) -> Rows:
         {
             "score": lambda: detector.score_samples(image),
             "opening, diameter 4": lambda: grey_opening(residual, 4),
-            "smoothing, σ = 8": lambda: gaussian_smoothing(residual, 8.0),
+            "smoothing, σ = 8": lambda: gaussian_smoothing(torch.from_numpy(residual), 8.0),
             "SSIM map": lambda: ssim_map(image, image),
         },
         repeats,
