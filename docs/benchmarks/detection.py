@@ -12,6 +12,8 @@ same network with other parameters, one row each::
     python docs/benchmarks/detection.py DATA/grid --set scale=0.5 --detectors ssim \
         --also smoothing=0 --also smoothing=8,window_size=19
 
+and --again scores the detectors that an earlier run left in --output, with what --set says.
+
 The masks of the test images measure; nothing is fitted or chosen by them here.
 """
 
@@ -137,8 +139,8 @@ def cpu_seconds():
     return resource.getrusage(resource.RUSAGE_SELF).ru_utime
 
 
-def run(name, seed, options, data):
-    """Rows of one fit: its own, and one for each --also."""
+def fit(name, seed, options, data):
+    """A detector, and what its fit took."""
     detector = DETECTORS[name](random_state=seed, **options.set)
     if options.minutes:
         n_epochs = epochs_within(options.minutes, detector, data.train)
@@ -146,7 +148,7 @@ def run(name, seed, options, data):
         detector.set_params(max_iter=n_epochs, n_iter_no_change=n_epochs)
     started, cpu_started = time.perf_counter(), cpu_seconds()
     detector.set_params(verbose=1).fit(data.train)
-    fit = {
+    figures = {
         "detector": name,
         "seed": seed,
         "crops": detector.n_iter_ * detector.n_patches,
@@ -154,7 +156,19 @@ def run(name, seed, options, data):
         "fit_cpu_seconds": cpu_seconds() - cpu_started,
         "loss": detector.loss_curve_[-1],
     }
-    joblib.dump(detector, options.output / f"{data.name}-{name}-{seed}.joblib")
+    return detector, figures
+
+
+def run(name, seed, options, data):
+    """Rows of one fit: its own, and one for each --also."""
+    stem = options.output / f"{data.name}-{name}-{seed}"
+    if options.again:
+        detector = joblib.load(f"{stem}.joblib").set_params(**options.set)
+        fitted = json.loads(Path(f"{stem}.json").read_text())
+    else:
+        detector, fitted = fit(name, seed, options, data)
+        joblib.dump(detector, f"{stem}.joblib")
+        Path(f"{stem}.json").write_text(json.dumps(fitted, indent=2) + "\n")
     rows = []
     for parameters in [{}, *options.also]:
         known = parameters.keys() & detector.get_params().keys()
@@ -162,10 +176,10 @@ def run(name, seed, options, data):
             scorer = copy.copy(detector).set_params(**{key: parameters[key] for key in known})
             figures, areas = evaluate(scorer, data)
             shown = ",".join(f"{key}={value}" for key, value in parameters.items())
-            rows.append({**fit, **figures, "parameters": shown})
+            rows.append({**fitted, **figures, "parameters": shown})
             print_row(rows[-1])
             if not parameters:
-                draw(scorer, data, areas, options.output / f"{data.name}-{name}-{seed}.png")
+                draw(scorer, data, areas, f"{stem}.png")
     return rows
 
 
@@ -179,6 +193,7 @@ def parse(arguments=None):
     add("--minutes", type=float, help="training time of each fit; default: the default epochs")
     add("--set", type=parse_parameters, default={}, help="parameters of all, NAME=VALUE,...")
     add("--also", type=parse_parameters, action="append", default=[], help="maps to try besides")
+    add("--again", action="store_true", help="score what --output holds; no new fit")
     add("--seeds", type=int, nargs="+", default=[0])
     add("--output", type=Path, default=Path("detection"), help="folder of the results")
     return parser.parse_args(arguments)
