@@ -45,7 +45,8 @@ COMMON_PARAMETERS = """\
         goes with its inverse square.
     aggregate : {"reconstruction", "residual"}, default="reconstruction"
         What is averaged where patches overlap: reconstructions, the map then being
-        computed on the whole image, or the maps of the patches.
+        computed on the whole image, or the maps of the patches. A patch's centre weighs most
+        (a Hann window).
     scale : float, default=1.0
         Images are resized by this factor first (anti-aliased); maps come back at the
         input's size. `patch_size`, `stride`, `opening_diameter` and `smoothing` are pixels

@@ -13,14 +13,13 @@ The masks of the test images measure; choices made by this table are made for al
 import argparse
 import itertools
 import json
-import resource
 import time
 import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
-from detection import parse_parameters
+from detection import cpu_seconds, parse_parameters
 from sklearn.exceptions import ConvergenceWarning
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -30,13 +29,16 @@ from sklearn_ssimae.datasets import load_mvtec_ad
 from sklearn_ssimae.metrics import pixel_average_precision_score, pixel_roc_auc_score
 
 DEFAULTS = {"precision": "bfloat16", "threshold": 1.0}
+CROPS_PER_EPOCH = 1000
 
 
 class CosineTrainer(Trainer):
     """The learning rate falls from the first step on."""
 
     def __init__(self, network, loss, probe, *, total_steps, **options):
-        super().__init__(network, loss, probe, total_steps=total_steps, **options)
+        # A cycle would begin with a rate of its own.
+        options |= {"schedule": "constant", "total_steps": total_steps}
+        super().__init__(network, loss, probe, **options)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR
         self.scheduler = schedule(self.optimizer, total_steps)
 
@@ -82,16 +84,18 @@ class GrowingTrainer(Trainer):
     """Batches of four times the size in the second half of the crops; one cycle over both."""
 
     def __init__(self, network, loss, probe, *, total_steps, **options):
-        self.small_steps = total_steps // 2
-        total = self.small_steps + -(-(total_steps - self.small_steps) // 4)
-        super().__init__(network, loss, probe, total_steps=total, **options)
+        per_epoch = -(-CROPS_PER_EPOCH // SSIMAutoencoderDetector().batch_size)
+        n_epochs = total_steps // per_epoch
+        self.small_steps = n_epochs // 2 * per_epoch
+        large_steps = (n_epochs - n_epochs // 2) * -(-per_epoch // 4)
+        total_steps = self.small_steps + large_steps
+        super().__init__(network, loss, probe, total_steps=total_steps, **options)
 
     def run_epoch(self, batches):
-        if self.n_steps < self.small_steps:
-            return super().run_epoch(batches)
-        batches = iter(batches)
-        groups = iter(lambda: list(itertools.islice(batches, 4)), [])
-        return super().run_epoch(torch.cat(group) for group in groups)
+        if self.n_steps >= self.small_steps:
+            small = iter(batches)
+            batches = map(torch.cat, iter(lambda: list(itertools.islice(small, 4)), []))
+        return super().run_epoch(batches)
 
 
 CHOICES = {
@@ -112,9 +116,11 @@ CHOICES = {
 def run(choice, seed, options, data):
     """One fit, and what its map is worth."""
     trainer, parameters = CHOICES[choice]
-    n_epochs = options.crops // 1000
-    parameters = DEFAULTS | {"max_iter": n_epochs, "n_iter_no_change": n_epochs} | parameters
-    detector = SSIMAutoencoderDetector(random_state=seed, **parameters, **options.set)
+    length = {"n_patches": CROPS_PER_EPOCH} | dict.fromkeys(
+        ("max_iter", "n_iter_no_change"), options.epochs
+    )
+    parameters = DEFAULTS | length | options.set | parameters
+    detector = SSIMAutoencoderDetector(random_state=seed, **parameters)
     _fitting.Trainer = trainer
     started, cpu_started = time.perf_counter(), cpu_seconds()
     with warnings.catch_warnings():
@@ -132,10 +138,6 @@ def run(choice, seed, options, data):
         "fit_cpu_seconds": cpu,
         "loss": detector.loss_curve_[-1],
     }
-
-
-def cpu_seconds():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_utime
 
 
 def summary(rows):
@@ -162,7 +164,7 @@ def main():
     add = parser.add_argument
     add("folder", type=Path, help="category in the layout of MVTec AD")
     add("--choices", nargs="+", choices=CHOICES, default=list(CHOICES))
-    add("--crops", type=int, default=20_000, help="crops of a fit, in thousands")
+    add("--epochs", type=int, default=20, help=f"of {CROPS_PER_EPOCH} crops")
     add("--every", type=int, default=1, help="score every so many-th test image")
     add("--set", type=parse_parameters, default={}, help="parameters of all, NAME=VALUE,...")
     add("--seeds", type=int, nargs="+", default=[0, 1])
