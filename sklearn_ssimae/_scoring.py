@@ -320,7 +320,7 @@ class ScoringMixin(
 
 
 def gaussian_smoothing(residual: Tensor, smoothing: float) -> Tensor:
-    """Maps (..., h, w) convolved with a Gaussian; `smoothing` is its σ in pixels, 0 for none.
+    """Finite maps (..., h, w) convolved with a Gaussian; `smoothing` is σ in pixels, 0 for none.
 
     The noise of a reconstruction is independent from pixel to pixel, a defect is not. Beyond
     the border the map is mirrored: its outermost pixels, which the network draws worst, would

@@ -237,10 +237,10 @@ class _SSIM(torch.autograd.Function):
         derivatives = xs.new_empty(height, 2 + sum(needed) if any(needed) else 0, *others)
         for strip in window_mean.strips(xs):
             source, place = (strip.source, strip.images), (strip.rows, strip.images)
-            near = shift[:, strip.images]
-            moments = _moments(xs[source], ys[source], near)
+            level = shift[:, strip.images]
+            moments = _moments(xs[source], ys[source], level)
             mx, my, r, distance = window_mean.strip(moments, strip).unbind(1)
-            ux, uy = mx + near, my + near
+            ux, uy = mx + level, my + level
             a1, a2, b1, b2 = _brackets(ux, uy, mx, my, r, distance, c1, c2)
             denominator = b1 * b2
             part = torch.mul(a1, a2).div_(denominator)
@@ -250,11 +250,11 @@ class _SSIM(torch.autograd.Function):
             by_q, by_r, *by_means = derivatives[strip.rows, :, strip.images].unbind(1)
             torch.div(part, b2, out=by_q).neg_()
             torch.div(a1, denominator, out=by_r)
-            by_l, by_d = a2.div_(denominator), part.div_(b1)
+            by_l, by_b1 = a2.div_(denominator), part.div_(b1)
             pairs = ((ux, uy, mx, my), (uy, ux, my, mx))
             for by_mean, pair in zip(by_means, compress(pairs, needed), strict=True):
                 u_own, u_other, m_own, m_other = pair
-                torch.mul(by_l, u_other, out=by_mean).addcmul_(by_d, u_own, value=-1)
+                torch.mul(by_l, u_other, out=by_mean).addcmul_(by_b1, u_own, value=-1)
                 by_mean.addcmul_(by_q, m_own, value=-1).addcmul_(by_r, m_other, value=-1)
         ctx.window_mean = window_mean
         ctx.save_for_backward(x, y, shift, derivatives)
@@ -274,8 +274,8 @@ class _SSIM(torch.autograd.Function):
             weighted = derivatives[strip.source, :, strip.images] * grad[source].unsqueeze(1)
             means = ctx.window_mean.strip(weighted.contiguous(), strip).unbind(1)
             to_q, to_r, *to_means = means
-            near = shift[:, strip.images]
-            xy = xs[place] - near, ys[place] - near
+            level = shift[:, strip.images]
+            xy = xs[place] - level, ys[place] - level
             for result, to_mean, (own, other) in zip(
                 results, to_means, compress((xy, xy[::-1]), needed), strict=True
             ):

@@ -72,11 +72,9 @@ class _Overlap:
         self.missing = len(self.corners)
         self.log_mean = log_mean
         self.total: Tensor | None = None
-        weights = _outer(overlap_weights(patch_size), overlap_weights(patch_size))
-        totals = _outer(*(total_weights(side, patch_size, stride) for side in (height, width)))
-        if log_mean:
-            weights, totals = weights.log(), totals.log()
-        self.weights, self.totals = weights.to(image), totals.to(image)
+        weights = np.outer(overlap_weights(patch_size), overlap_weights(patch_size))
+        self.weights = torch.from_numpy(np.log(weights) if log_mean else weights).to(image)
+        self.sums = [total_weights(side, patch_size, stride) for side in (height, width)]
 
     def patch(self, y: int, x: int) -> Tensor:
         return self.padded[:, y : y + self.patch_size, x : x + self.patch_size]
@@ -84,7 +82,7 @@ class _Overlap:
     def add(self, y: int, x: int, values: Tensor) -> None:
         if self.total is None:
             empty = -torch.inf if self.log_mean else 0.0
-            shape = (len(values), *self.totals.shape)
+            shape = (len(values), *self.padded.shape[1:])
             self.total = torch.full(shape, empty, device=values.device)
         window = (slice(y, y + self.patch_size), slice(x, x + self.patch_size))
         covered = self.total[:, *window]
@@ -96,14 +94,13 @@ class _Overlap:
 
     def result(self) -> Tensor:
         assert self.total is not None
-        mean = self.total.sub_(self.totals) if self.log_mean else self.total.div_(self.totals)
+        mean = self.total
+        for sums, shape in zip(self.sums, ((-1, 1), (1, -1)), strict=True):
+            along = torch.from_numpy(np.log(sums) if self.log_mean else sums).to(mean).view(shape)
+            mean = mean.sub_(along) if self.log_mean else mean.div_(along)
         top, left = _margins(self.image.shape[1:], self.patch_size)
         height, width = self.image.shape[1:]
         return mean[:, top : top + height, left : left + width]
-
-
-def _outer(rows: np.ndarray, columns: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.outer(rows, columns))
 
 
 def map_patches(

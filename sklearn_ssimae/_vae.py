@@ -61,8 +61,8 @@ class VAEDetector(BaseDetector):
     underflows. The residual is a density's logarithm, hence negative where the model is sure
     and right.
 
-    Where patches overlap, ``aggregate="reconstruction"`` averages their densities too, as
-    if all their draws were of one patch; ``aggregate="residual"`` averages the maps, that is the
+    Where patches overlap, ``aggregate="reconstruction"`` averages their densities too,
+    patches weighted as in every detector; ``aggregate="residual"`` averages the maps, that is the
     logarithms.
 
     The variance has a floor of 1e-4 for images in [0, 1], a standard deviation of 0.01,

@@ -21,6 +21,8 @@ _Block = tuple[int, int, int, int, Tensor]
 # ones make better matrix products, and strips that share fewer rows with their neighbours.
 _ROWS = 64
 _COLUMNS = 32
+# The same elsewhere than on a CPU, where a product more costs more than products with zeros.
+_BLOCK_ELSEWHERE = 256
 # Pixels of a strip on a CPU, about: what is computed of one stays in the cache.
 _STRIP_PIXELS = 2**16
 
@@ -83,6 +85,7 @@ class WindowMean:
         return means
 
     def _blocks(self, size: int, block: int, like: Tensor) -> list[_Block]:
+        block = block if like.device.type == "cpu" else _BLOCK_ELSEWHERE
         return _banded(self.weights, size, block, like.dtype, like.device)
 
 
@@ -127,11 +130,17 @@ def _banded(
 ) -> list[_Block]:
     radius = len(weights) // 2
     blocks = []
+    inner: Tensor | None = None  # that of all blocks which no border is near
     for start in range(0, size, block):
         stop = min(start + block, size)
         low, high = max(0, start - radius), min(size, stop + radius)
-        matrix = _window_rows(weights, size, start, stop)[:, low:high]
-        tensor = torch.from_numpy(np.ascontiguousarray(matrix)).to(device, dtype)
+        is_inner = high - low == block + 2 * radius
+        if is_inner and inner is not None:
+            tensor = inner
+        else:
+            matrix = _window_rows(weights, size, start, stop)[:, low:high]
+            tensor = torch.from_numpy(np.ascontiguousarray(matrix)).to(device, dtype)
+            inner = tensor if is_inner else inner
         blocks.append((start, stop, low, high, tensor))
     return blocks
 

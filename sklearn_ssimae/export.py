@@ -37,8 +37,8 @@ def to_onnx(detector: Any, path: str | os.PathLike[str], image_shape: tuple[int,
     """Write a fitted detector's whole way from images to residual maps as an ONNX file.
 
     The file holds all that `transform` does: the value range, `scale`, padding, patches,
-    network, averaging, residual, opening and resizing back. A runtime for ONNX is all that is
-    needed to score images with it.
+    network, averaging, residual, smoothing, opening and resizing back. A runtime for ONNX is
+    all that is needed to score images with it.
 
     Parameters
     ----------

@@ -161,7 +161,9 @@ def test_float32_scores_and_masks_agree_at_the_threshold(fitted):
     np.testing.assert_array_equal(detector.predict(X) == -1, detector.segment(X).any(axis=(1, 2)))
 
 
-def test_an_image_scores_the_same_alone_and_in_any_company(fitted):
+@pytest.mark.parametrize("aggregate", ["reconstruction", "residual"])
+def test_an_image_scores_the_same_alone_and_in_any_company(fitted, aggregate):
+    fitted = copy.copy(fitted).set_params(aggregate=aggregate)
     X = texture(7, 30, 40)
     maps = fitted.transform(X)
     for i in range(7):
@@ -286,7 +288,7 @@ def test_aggregate(cls_):
     np.testing.assert_allclose(detector.transform(X)[0], res / count, atol=1e-4)
 
 
-@pytest.mark.parametrize("size", [(21, 27), (1, 40), (3, 3)])
+@pytest.mark.parametrize("size", [(21, 27), (1, 40), (3, 3), (70, 150)])
 @pytest.mark.parametrize("smoothing", [0.5, 1.0, 10.0])
 def test_maps_are_smoothed_before_they_are_opened(fitted, smoothing, size):
     """Against a sum over all pixels, mirrored at the border."""

@@ -252,8 +252,9 @@ def test_gradient_of_the_components(window):
 
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("window_size", [3, 31, 151])
-def test_gradient_at_borders_and_across_blocks(window, window_size):
-    pair = random_pair((70, 131))
+@pytest.mark.parametrize("shape", [(70, 131), (3, 70, 600)])
+def test_gradient_at_borders_and_across_strips(window, window_size, shape):
+    pair = random_pair(shape)
     # A constant under the square roots tells the two apart, the less the larger c2 is.
     options = dict(window=window, window_size=window_size, sigma=9.0, c2=0.03)
     fused = gradient(ssim_map, *pair, **options)

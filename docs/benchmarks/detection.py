@@ -155,6 +155,7 @@ def fit(name, seed, options, data):
         "fit_seconds": time.perf_counter() - started,
         "fit_cpu_seconds": cpu_seconds() - cpu_started,
         "loss": detector.loss_curve_[-1],
+        "set": {name: str(value) for name, value in options.set.items()},
     }
     return detector, figures
 
@@ -196,7 +197,10 @@ def parse(arguments=None):
     add("--again", action="store_true", help="score what --output holds; no new fit")
     add("--seeds", type=int, nargs="+", default=[0])
     add("--output", type=Path, default=Path("detection"), help="folder of the results")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.again and options.minutes:
+        parser.error("--again fits nothing, so --minutes has no meaning beside it.")
+    return options
 
 
 def main(arguments=None):
