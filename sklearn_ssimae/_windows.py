@@ -24,7 +24,7 @@ _COLUMNS = 32
 # The same elsewhere than on a CPU, where a product more costs more than products with zeros.
 _BLOCK_ELSEWHERE = 256
 # Pixels of a strip on a CPU, about: what is computed of one stays in the cache.
-_STRIP_PIXELS = 2**16
+_STRIP_PIXELS = 2**17
 
 
 class Strip(NamedTuple):

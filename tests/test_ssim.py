@@ -252,7 +252,7 @@ def test_gradient_of_the_components(window):
 
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("window_size", [3, 31, 151])
-@pytest.mark.parametrize("shape", [(70, 131), (3, 70, 600)])
+@pytest.mark.parametrize("shape", [(70, 131), (5, 70, 600)])
 def test_gradient_at_borders_and_across_strips(window, window_size, shape):
     pair = random_pair(shape)
     # A constant under the square roots tells the two apart, the less the larger c2 is.
