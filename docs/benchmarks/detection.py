@@ -6,8 +6,9 @@ beside the detectors and a figure of the defective images that each does worst a
     python docs/benchmarks/detection.py DATA/grid --set scale=0.5
     python docs/benchmarks/detection.py DATA/nanotwice --set latent_dim=500 --minutes 20
 
-Without --minutes a fit is the detector's default one. Maps need no new fit: --also scores the
-same network with other parameters, one row each::
+"found" and "false alarms" are the shares of the defective and of the good images that `predict`
+calls defective. Without --minutes a fit is the detector's default one. Maps need no new fit:
+--also scores the same network with other parameters, one row each::
 
     python docs/benchmarks/detection.py DATA/grid --set scale=0.5 --detectors ssim \
         --also smoothing=0 --also smoothing=8,window_size=19
@@ -61,6 +62,8 @@ COLUMNS = {
     "average_precision": "{:>17.3f}",
     "pro_auc": "{:>7.3f}",
     "image_roc_auc": "{:>13.3f}",
+    "found": "{:>6.3f}",
+    "false_alarms": "{:>12.3f}",
     "crops": "{:>7}",
     "fit_seconds": "{:>11.0f}",
     "fit_cpu_seconds": "{:>15.0f}",
@@ -105,11 +108,15 @@ def evaluate(detector, data):
     seconds = time.perf_counter() - started
     labels = np.asarray(data.target) == -1
     both = labels.any() and not labels.all()
+    largest = np.array([residual.max() for residual in maps])
+    marked = largest > detector.threshold_
     figures = {
         "pixel_roc_auc": pixel_roc_auc_score(data.masks, maps),
         "average_precision": pixel_average_precision_score(data.masks, maps),
         "pro_auc": pro_auc_score(data.masks, maps),
-        "image_roc_auc": roc_auc_score(labels, [m.max() for m in maps]) if both else np.nan,
+        "image_roc_auc": roc_auc_score(labels, largest) if both else np.nan,
+        "found": marked[labels].mean(),
+        "false_alarms": marked[~labels].mean() if both else np.nan,
         "score_seconds_per_image": seconds / len(data.test),
     }
     defective = np.flatnonzero(labels)
