@@ -29,7 +29,7 @@ from sklearn_ssimae._labels import score_maps
 from sklearn_ssimae._networks import PatchNetwork
 from sklearn_ssimae._tiling import map_patches
 from sklearn_ssimae._training import forward, to_device
-from sklearn_ssimae._windows import TraceableWindowMean, WindowMean
+from sklearn_ssimae._windows import make_window_mean
 
 # smoothing="auto": the side of a patch over σ.
 _PATCH_OVER_SIGMA = 16
@@ -328,9 +328,8 @@ def gaussian_smoothing(residual: Tensor, smoothing: float) -> Tensor:
     """
     if smoothing == 0:
         return residual
-    kind = TraceableWindowMean if torch.compiler.is_compiling() else WindowMean
     # 3e-4 of the Gaussian lies farther out than 3.6 σ.
-    return kind(2 * math.ceil(3.6 * smoothing) + 1, "gaussian", smoothing)(residual)
+    return make_window_mean(2 * math.ceil(3.6 * smoothing) + 1, "gaussian", smoothing)(residual)
 
 
 def grey_opening(residual: np.ndarray, diameter: int | None) -> np.ndarray:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sklearn_ssimae._windows import TraceableWindowMean, Window, WindowMean, by_rows
+from sklearn_ssimae._windows import Window, WindowMean, by_rows, make_window_mean
 
 # The defaults are Wang et al.'s constants at a data range of 1. The paper prints 0.01
 # and 0.03; docs/benchmarks.md holds what either does on real data.
@@ -128,7 +128,7 @@ def ssim_map(
     _check_parameters(window_size, window, sigma, c1, c2, alpha, beta, gamma)
     # An exporter follows neither buffers that are written to nor autograd functions.
     traced = torch.compiler.is_compiling()
-    filter_ = (TraceableWindowMean if traced else WindowMean)(window_size, window, sigma)
+    filter_ = make_window_mean(window_size, window, sigma)
     a, b = _as_tensors(x, y)
     if alpha == beta == gamma == 1:
         ssim = (_traceable_ssim if traced else _SSIM.apply)(a, b, filter_, c1, c2)
@@ -207,7 +207,7 @@ class _Filter(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, window_mean: WindowMean) -> Tensor:
         ctx.window_mean = window_mean
-        return window_mean(images.contiguous())
+        return window_mean(images)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:

@@ -112,6 +112,12 @@ class TraceableWindowMean(WindowMean):
         return _banded.__wrapped__(self.weights, size, block, like.dtype, like.device)
 
 
+def make_window_mean(window_size: int, window: Window, sigma: float) -> WindowMean:
+    """The window mean that suits where it is called: in a model that is being traced, or not."""
+    kind = TraceableWindowMean if torch.compiler.is_compiling() else WindowMean
+    return kind(window_size, window, sigma)
+
+
 def _window_weights(window_size: int, window: Window, sigma: float) -> tuple[float, ...]:
     if window == "uniform":
         return (1 / window_size,) * window_size
