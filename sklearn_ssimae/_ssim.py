@@ -16,6 +16,7 @@ Colour     there is none here: the last two axes are one channel. Callers averag
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import compress
 from typing import Any, TypeVar
 
@@ -38,6 +39,8 @@ _VARIANCE_EPS = 1e-10
 _POWER_EPS = 1e-6
 
 ArrayOrTensor = TypeVar("ArrayOrTensor", np.ndarray, Tensor)
+# Tensors to write to, or None for fresh ones, as `out=` of torch's functions.
+_Outputs = Sequence[Tensor | None]
 
 
 def ssim_map(
@@ -235,27 +238,29 @@ class _SSIM(torch.autograd.Function):
         height, *others = xs.shape
         # Of q, of r, and of μx and μy as they are needed.
         derivatives = xs.new_empty(height, 2 + sum(needed) if any(needed) else 0, *others)
-        for strip in window_mean.strips(xs):
+        for strip in window_mean.strips(xs, 4):
             source, place = (strip.source, strip.images), (strip.rows, strip.images)
             level = shift[:, strip.images]
-            moments = _moments(xs[source], ys[source], level)
-            mx, my, r, distance = window_mean.strip(moments, strip).unbind(1)
-            ux, uy = mx + level, my + level
-            a1, a2, b1, b2 = _brackets(ux, uy, mx, my, r, distance, c1, c2)
-            denominator = b1 * b2
-            part = torch.mul(a1, a2).div_(denominator)
-            torch.clamp(part, -1, 1, out=out[place])
+            _moments(xs[source], ys[source], level, strip.maps.unbind(1))
+            means, free = (maps.unbind(1) for maps in strip.filter())
+            a1, a2, b1, b2 = _brackets(means, level, c1, c2, free)
             if not any(needed):
+                torch.clamp(a1.mul_(a2).div_(b1.mul_(b2)), -1, 1, out=out[place])
                 continue
-            by_q, by_r, *by_means = derivatives[strip.rows, :, strip.images].unbind(1)
-            torch.div(part, b2, out=by_q).neg_()
+            mx, my, ux, uy = *means[:2], *free[:2]
+            minus_by_q, by_r, *by_means = derivatives[strip.rows, :, strip.images].unbind(1)
+            denominator = b1 * b2
             torch.div(a1, denominator, out=by_r)
-            by_l, by_b1 = a2.div_(denominator), part.div_(b1)
+            part, by_l = a1.mul_(a2).div_(denominator), a2.div_(denominator)
+            torch.clamp(part, -1, 1, out=out[place])
+            torch.div(part, b2, out=minus_by_q)
+            minus_by_b1 = part.div_(b1)
             pairs = ((ux, uy, mx, my), (uy, ux, my, mx))
             for by_mean, pair in zip(by_means, compress(pairs, needed), strict=True):
                 u_own, u_other, m_own, m_other = pair
-                torch.mul(by_l, u_other, out=by_mean).addcmul_(by_b1, u_own, value=-1)
-                by_mean.addcmul_(by_q, m_own, value=-1).addcmul_(by_r, m_other, value=-1)
+                total = torch.mul(by_l, u_other, out=b1).addcmul_(minus_by_b1, u_own, value=-1)
+                total.addcmul_(minus_by_q, m_own)
+                torch.addcmul(total, by_r, m_other, value=-1, out=by_mean)
         ctx.window_mean = window_mean
         ctx.save_for_backward(x, y, shift, derivatives)
         return ssim
@@ -269,66 +274,56 @@ class _SSIM(torch.autograd.Function):
         results = [
             torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(sum(needed))
         ]
-        for strip in ctx.window_mean.strips(xs):
+        for strip in ctx.window_mean.strips(xs, derivatives.shape[1]):
             source, place = (strip.source, strip.images), (strip.rows, strip.images)
-            weighted = derivatives[strip.source, :, strip.images] * grad[source].unsqueeze(1)
-            means = ctx.window_mean.strip(weighted.contiguous(), strip).unbind(1)
-            to_q, to_r, *to_means = means
+            weights = grad[source].unsqueeze(1)
+            torch.mul(derivatives[strip.source, :, strip.images], weights, out=strip.maps)
+            means, free = (maps.unbind(1) for maps in strip.filter())
+            minus_to_q, to_r, *to_means = means
             level = shift[:, strip.images]
-            xy = xs[place] - level, ys[place] - level
+            xy = [torch.sub(of[place], level, out=to) for of, to in ((xs, free[0]), (ys, free[1]))]
             for result, to_mean, (own, other) in zip(
                 results, to_means, compress((xy, xy[::-1]), needed), strict=True
             ):
-                to_mean.addcmul_(own, to_q)
+                to_mean.addcmul_(own, minus_to_q, value=-1)
                 torch.addcmul(to_mean, other, to_r, out=by_rows(result)[place])
         remaining = iter(results)
         return (*(next(remaining) if need else None for need in needed), None, None, None)
 
 
-def _moments(x: Tensor, y: Tensor, shift: Tensor) -> Tensor:
-    """What the window means are taken of: x, y, xy and (x - y)² of shifted planes.
-
-    Planes (h, n, w) to (h, 4, n, w).
-    """
-    moments = x.new_empty(len(x), 4, *x.shape[1:])
-    xs, ys, product, distance = moments.unbind(1)
-    torch.sub(x, shift, out=xs)
-    torch.sub(y, shift, out=ys)
-    torch.mul(xs, ys, out=product)
-    torch.sub(xs, ys, out=distance).square_()
-    return moments
+def _moments(x: Tensor, y: Tensor, shift: Tensor, out: _Outputs) -> list[Tensor]:
+    """What the window means are taken of: x, y, xy and (x - y)² of shifted images."""
+    xs, ys = torch.sub(x, shift, out=out[0]), torch.sub(y, shift, out=out[1])
+    product = torch.mul(xs, ys, out=out[2])
+    return [xs, ys, product, torch.sub(xs, ys, out=out[3]).square_()]
 
 
 def _brackets(
-    ux: Tensor,
-    uy: Tensor,
-    mx: Tensor,
-    my: Tensor,
-    r: Tensor,
-    distance: Tensor,
-    c1: float,
-    c2: float,
+    means: Sequence[Tensor], shift: Tensor, c1: float, c2: float, out: _Outputs
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Half of each bracket of eq. (8): two of the numerator, two of the denominator.
 
-    `mx` and `my` are means of the shifted images, `ux` and `uy` of the images. Since x² + y²
-    is 2xy + (x - y)², each b is its a plus the distance of the images: the map is exactly 1
-    where they agree, and loses no digits near it.
+    `means` are those of the `_moments`; the last two are overwritten. Since x² + y² is
+    2xy + (x - y)², each b is its a plus the distance of the images: the map is exactly 1
+    where they agree, and loses no digits near it. `out` takes μx, μy and two brackets.
     """
-    a1 = (ux * uy).add_(c1 / 2)
-    a2 = torch.addcmul(r, mx, my, value=-1).add_(c2 / 2)
-    squared_mean = (mx - my).square_()
-    b1 = torch.add(a1, squared_mean, alpha=0.5)
-    b2 = torch.add(a2, (distance - squared_mean).clamp_(min=0), alpha=0.5)
+    mx, my, r, distance = means
+    ux, uy = torch.add(mx, shift, out=out[0]), torch.add(my, shift, out=out[1])
+    a1 = torch.mul(ux, uy, out=out[2]).add_(c1 / 2)
+    a2 = r.addcmul_(mx, my, value=-1).add_(c2 / 2)
+    squared_mean = torch.sub(mx, my, out=out[3]).square_()
+    distance.sub_(squared_mean).clamp_(min=0)
+    b2 = torch.add(a2, distance, alpha=0.5, out=distance)
+    b1 = torch.add(a1, squared_mean, alpha=0.5, out=squared_mean)
     return a1, a2, b1, b2
 
 
 def _traceable_ssim(x: Tensor, y: Tensor, window_mean: WindowMean, c1: float, c2: float) -> Tensor:
     """`_SSIM` in operations that an exporter can follow."""
     shift = x.mean(dim=(-2, -1), keepdim=True)
-    xs, ys = x - shift, y - shift
-    mx, my, r, distance = window_mean(torch.stack([xs, ys, xs * ys, (xs - ys).square()]))
-    a1, a2, b1, b2 = _brackets(mx + shift, my + shift, mx, my, r, distance, c1, c2)
+    fresh = (None,) * 4
+    means = window_mean(torch.stack(_moments(x, y, shift, fresh))).unbind(0)
+    a1, a2, b1, b2 = _brackets(means, shift, c1, c2, fresh)
     return (a1 * a2 / (b1 * b2)).clamp(-1, 1)
 
 

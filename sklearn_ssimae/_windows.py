@@ -6,6 +6,7 @@ running sum is kept, so nothing drifts, and every window shape costs the same.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -15,26 +16,77 @@ import torch
 from torch import Tensor
 
 Window = Literal["uniform", "gaussian"]
-_Block = tuple[int, int, int, int, Tensor]
 
-# Outputs of one banded matrix. Small blocks waste less on the zeros beside the band, large
-# ones make better matrix products, and strips that share fewer rows with their neighbours.
-_ROWS = 64
-_COLUMNS = 32
-# The same elsewhere than on a CPU, where a product more costs more than products with zeros.
+# Outputs of one banded matrix: small blocks waste less on the zeros beside the band, large
+# ones make better matrix products. Elsewhere than on a CPU, where a product more costs more
+# than products with zeros, they are large.
+_BLOCK = 32
 _BLOCK_ELSEWHERE = 256
-# Pixels of a strip on a CPU, about: what is computed of one stays in the cache.
-_STRIP_PIXELS = 2**17
+# Pixels and rows of a strip on a CPU, about: what is computed of one stays in the cache.
+_STRIP_PIXELS = 2**18
+_STRIP_ROWS = 128
 
 
-class Strip(NamedTuple):
-    """Some rows of some images, and what they are the window means of."""
+class _Block(NamedTuple):
+    """``out[block.out] = block.matrix @ in[block.source]`` along one axis."""
 
-    images: slice
-    rows: slice
-    #: Rows of the images that the windows of `rows` reach.
+    out: slice
     source: slice
     matrix: Tensor
+
+
+class Strip:
+    """Some rows of some images, with room for several maps of them.
+
+    Memory that was written to a moment ago is in the cache: a strip's maps, their window means
+    and whatever is computed of these take the two buffers that all strips share.
+    """
+
+    def __init__(
+        self, images: slice, rows: list[_Block], columns: list[_Block], buffers: Tensor, n_maps: int
+    ) -> None:
+        self.images = images
+        self.rows = slice(rows[0].out.start, rows[-1].out.stop)
+        #: Rows of the images that the windows of `rows` reach.
+        self.source = slice(rows[0].source.start, rows[-1].source.stop)
+        self._blocks = rows, columns
+        self._others = (n_maps, images.stop - images.start, columns[-1].out.stop)
+        self._buffers = buffers
+
+    @property
+    def maps(self) -> Tensor:
+        """What the window means are taken of, to be filled: (source, n_maps, n, w)."""
+        return self._view(0, self.source)
+
+    def filter(self) -> tuple[Tensor, Tensor]:
+        """The window means of `maps`, in their place, and free memory of the same shape.
+
+        Both are of shape (rows, n_maps, n, w).
+        """
+        rows, columns = self._blocks
+        width = self._others[-1]
+        maps, across = self.maps.view(-1, width), self._view(1, self.source).view(-1, width)
+        for block in columns:
+            # Written to, since autocast then leaves the product in full precision.
+            torch.mm(maps[:, block.source], block.matrix.T, out=across[:, block.out])
+        across = across.view(self.source.stop - self.source.start, -1)
+        means = self._view(0, self.rows)
+        flat = means.view(len(means), -1)
+        for block in rows:
+            torch.mm(
+                block.matrix,
+                across[_moved(block.source, self.source)],
+                out=flat[_moved(block.out, self.rows)],
+            )
+        return means, self._view(1, self.rows)
+
+    def _view(self, buffer: int, rows: slice) -> Tensor:
+        shape = (rows.stop - rows.start, *self._others)
+        return self._buffers[buffer, : math.prod(shape)].view(shape)
+
+
+def _moved(rows: slice, origin: slice) -> slice:
+    return slice(rows.start - origin.start, rows.stop - origin.start)
 
 
 class WindowMean:
@@ -42,8 +94,7 @@ class WindowMean:
 
     It is its own adjoint: a symmetric window between mirrors is a symmetric matrix.
 
-    One axis is filtered by products of banded matrices with blocks of the image. A block
-    (start, stop, low, high, matrix) means ``out[start:stop] = matrix @ in[low:high]``.
+    One axis is filtered by products of banded matrices with blocks of the image.
     Images lie row by row, (h, ..., w): then one product filters all of them.
     """
 
@@ -52,40 +103,32 @@ class WindowMean:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Filter the last two axes; not seen by autograd."""
-        planes = by_rows(images)
         out = torch.empty_like(images, memory_format=torch.contiguous_format)
-        for strip in self.strips(planes):
-            source = planes[strip.source, strip.images].contiguous()
-            by_rows(out)[strip.rows, strip.images] = self.strip(source, strip)
+        planes, filtered = by_rows(images), by_rows(out)
+        for strip in self.strips(planes, 1):
+            strip.maps[:, 0] = planes[strip.source, strip.images]
+            filtered[strip.rows, strip.images] = strip.filter()[0][:, 0]
         return out
 
-    def strips(self, planes: Tensor) -> Iterator[Strip]:
-        """What makes up planes (h, n, w)."""
+    def strips(self, planes: Tensor, n_maps: int) -> Iterator[Strip]:
+        """What makes up planes (h, n, w), with room for maps of them."""
         height, n_images, width = planes.shape
-        on_cpu = planes.device.type == "cpu"
-        n_together = max(1, _STRIP_PIXELS // (_ROWS * width)) if on_cpu else n_images
+        rows, columns = self._blocks(height, planes), self._blocks(width, planes)
+        n_blocks, n_together = len(rows), n_images
+        if planes.device.type == "cpu":
+            n_blocks = min(n_blocks, _STRIP_ROWS // _BLOCK)
+            n_together = max(1, _STRIP_PIXELS // (n_blocks * _BLOCK * width))
+            n_together = min(n_together, n_images)
+        strips = [rows[i : i + n_blocks] for i in range(0, len(rows), n_blocks)]
+        n_rows = max(strip[-1].source.stop - strip[0].source.start for strip in strips)
+        buffers = planes.new_empty(2, n_rows * n_maps * n_together * width)
         for first in range(0, n_images, n_together):
-            for start, stop, low, high, matrix in self._blocks(height, _ROWS, planes):
-                images = slice(first, first + n_together)
-                yield Strip(images, slice(start, stop), slice(low, high), matrix)
+            images = slice(first, min(first + n_together, n_images))
+            for strip in strips:
+                yield Strip(images, strip, columns, buffers, n_maps)
 
-    def strip(self, source: Tensor, strip: Strip) -> Tensor:
-        """Window means (rows, ..., w) of contiguous source rows (source, ..., w)."""
-        width = source.shape[-1]
-        across = torch.empty_like(source)
-        for start, stop, low, high, matrix in self._blocks(width, _COLUMNS, source):
-            torch.mm(
-                source.view(-1, width)[:, low:high],
-                matrix.T,
-                out=across.view(-1, width)[:, start:stop],
-            )
-        means = source.new_empty(len(strip.matrix), *source.shape[1:])
-        # Written to, since autocast then leaves the product in full precision.
-        torch.mm(strip.matrix, across.view(len(source), -1), out=means.view(len(means), -1))
-        return means
-
-    def _blocks(self, size: int, block: int, like: Tensor) -> list[_Block]:
-        block = block if like.device.type == "cpu" else _BLOCK_ELSEWHERE
+    def _blocks(self, size: int, like: Tensor) -> list[_Block]:
+        block = _BLOCK if like.device.type == "cpu" else _BLOCK_ELSEWHERE
         return _banded(self.weights, size, block, like.dtype, like.device)
 
 
@@ -100,14 +143,14 @@ class TraceableWindowMean(WindowMean):
     def __call__(self, images: Tensor) -> Tensor:
         """Filter the last two axes."""
         height, width = images.shape[-2:]
-        columns = self._blocks(width, _COLUMNS, images)
-        rows = self._blocks(height, _ROWS, images)
-        parts = [images[..., low:high] @ matrix.T for *_, low, high, matrix in columns]
+        columns, rows = self._blocks(width, images), self._blocks(height, images)
+        parts = [images[..., block.source] @ block.matrix.T for block in columns]
         across = torch.cat(parts, dim=-1)
-        parts = [matrix @ across[..., low:high, :] for *_, low, high, matrix in rows]
+        parts = [block.matrix @ across[..., block.source, :] for block in rows]
         return torch.cat(parts, dim=-2)
 
-    def _blocks(self, size: int, block: int, like: Tensor) -> list[_Block]:
+    def _blocks(self, size: int, like: Tensor) -> list[_Block]:
+        block = _BLOCK if like.device.type == "cpu" else _BLOCK_ELSEWHERE
         # The cache must not keep a tracer's tensors.
         return _banded.__wrapped__(self.weights, size, block, like.dtype, like.device)
 
@@ -147,7 +190,7 @@ def _banded(
             matrix = _window_rows(weights, size, start, stop)[:, low:high]
             tensor = torch.from_numpy(np.ascontiguousarray(matrix)).to(device, dtype)
             inner = tensor if is_inner else inner
-        blocks.append((start, stop, low, high, tensor))
+        blocks.append(_Block(slice(start, stop), slice(low, high), tensor))
     return blocks
 
 
