@@ -26,7 +26,8 @@ class Deconvolution(nn.ConvTranspose2d):
             return super().forward(x, output_size)
         assert self.bias is not None
         out = F.conv_transpose2d(x, self.weight, None, self.stride, self.padding)  # type: ignore[arg-type]
-        return out.add_(self.bias[:, None, None])
+        # Both in one precision: a sum of mixed ones would be copied to the wider and back.
+        return out.add_(self.bias[:, None, None].to(out.dtype))
 
 
 class Doubling(nn.ConvTranspose2d):

@@ -218,6 +218,7 @@ class Trainer:
         a broken network; the network is then as it was before the epoch, and so it is when
         a batch raises an error.
         """
+        _keep_freed_memory()
         before = deepcopy(self.network.state_dict())
         try:
             mean = self._run_steps(batches)
@@ -280,6 +281,17 @@ class Trainer:
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
         self.n_steps, self._learnt_at = state["n_steps"], state["learnt_at"]
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep the memory that a step frees for the next one.
+
+    glibc gives large blocks back to the system as soon as they are freed, and all pages of a
+    step's activations would be mapped and zeroed anew. What it calls large follows the largest
+    block freed so far, to at most 32 MiB (mallopt(3), M_MMAP_THRESHOLD). This one is not written
+    to and takes no memory.
+    """
+    torch.empty(31 * 2**20, dtype=torch.uint8)
 
 
 class Probe:

@@ -1,7 +1,8 @@
 """How fast and how large: every figure of docs/speed.md, as Markdown tables and as JSON.
 
 Every comparison runs its cases in turn, several times, in one process; ratios are taken turn by
-turn and the median is printed, so that whatever else a machine does meets all cases alike::
+turn and the median is printed, so that whatever else a machine does meets all cases alike. Every
+table has a process of its own, since what ran before leaves the allocator in another state::
 
     pip install -c constraints.txt -e ".[bench]"
     python docs/benchmarks/speed.py --json speed.json
@@ -17,6 +18,8 @@ import platform
 import tempfile
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +56,7 @@ def training(repeats: int) -> Rows:
         for precision in ("float32", "bfloat16")
         for batch_size in (8, 32)
     }
-    n_patches, n_plain = 320, 128
+    n_patches, n_plain = 1280, 128
     cases: dict[str, Callable[[], Any]] = {
         "matrix float32": matrix_product(),
         "matrix bfloat16": matrix_product(torch.bfloat16),
@@ -383,6 +386,11 @@ def machine() -> dict[str, Any]:
     }
 
 
+def run_section(name: str, repeats: int, clock: str) -> Rows:
+    speed_timing.chosen_clock = clock
+    return (SECTIONS | ON_GPU)[name](repeats)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=[*SECTIONS, *ON_GPU], help="sections to run")
@@ -391,13 +399,12 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--json", type=Path, help="file to store the rows in")
     args = parser.parse_args()
-    speed_timing.chosen_clock = args.clock
-
     sections = ON_GPU if args.device == "cuda" else SECTIONS
     results: dict[str, Any] = {"machine": machine() | {"clock": args.clock}}
     print(", ".join(f"{key} {value}" for key, value in results["machine"].items()))
     for name in args.only or sections:
-        rows = (SECTIONS | ON_GPU)[name](args.repeats)
+        with ProcessPoolExecutor(1, get_context("spawn")) as process:
+            rows = process.submit(run_section, name, args.repeats, args.clock).result()
         results[name] = rows
         title = (SECTIONS | ON_GPU)[name].__doc__.splitlines()[0]
         print(f"\n## {name}: {title}\n\n{as_markdown(rows)}", flush=True)
