@@ -22,9 +22,8 @@ Window = Literal["uniform", "gaussian"]
 # than products with zeros, they are large.
 _BLOCK = 32
 _BLOCK_ELSEWHERE = 256
-# Pixels and rows of a strip on a CPU, about: what is computed of one stays in the cache.
-_STRIP_PIXELS = 2**18
-_STRIP_ROWS = 128
+# Pixels of a strip for each thread of a CPU, about: what is computed of them stays in its cache.
+_STRIP_PIXELS = 2**17
 
 
 class _Block(NamedTuple):
@@ -36,10 +35,10 @@ class _Block(NamedTuple):
 
 
 class Strip:
-    """Some rows of some images, with room for several maps of them.
+    """Some rows of some images, with room for `n_maps` maps of them.
 
-    Memory that was written to a moment ago is in the cache: a strip's maps, their window means
-    and whatever is computed of these take the two buffers that all strips share.
+    Memory that was written to a moment ago is in the cache: the maps, their window means and
+    what is computed of these take two buffers, (2, ...), that all strips share.
     """
 
     def __init__(
@@ -94,8 +93,8 @@ class WindowMean:
 
     It is its own adjoint: a symmetric window between mirrors is a symmetric matrix.
 
-    One axis is filtered by products of banded matrices with blocks of the image.
-    Images lie row by row, (h, ..., w): then one product filters all of them.
+    One axis is filtered by products of banded matrices with blocks of the image. Images lie
+    row by row, (h, ..., w): then one product filters all of them.
     """
 
     def __init__(self, window_size: int, window: Window, sigma: float) -> None:
@@ -116,9 +115,9 @@ class WindowMean:
         rows, columns = self._blocks(height, planes), self._blocks(width, planes)
         n_blocks, n_together = len(rows), n_images
         if planes.device.type == "cpu":
-            n_blocks = min(n_blocks, _STRIP_ROWS // _BLOCK)
-            n_together = max(1, _STRIP_PIXELS // (n_blocks * _BLOCK * width))
-            n_together = min(n_together, n_images)
+            n_pixels = _STRIP_PIXELS * torch.get_num_threads()
+            n_blocks = max(1, min(n_blocks, n_pixels // (_BLOCK * width)))
+            n_together = max(1, min(n_images, n_pixels // (n_blocks * _BLOCK * width)))
         strips = [rows[i : i + n_blocks] for i in range(0, len(rows), n_blocks)]
         n_rows = max(strip[-1].source.stop - strip[0].source.start for strip in strips)
         buffers = planes.new_empty(2, n_rows * n_maps * n_together * width)

@@ -40,6 +40,7 @@ from sklearn_ssimae._tiling import BATCH_SIZE, positions
 from sklearn_ssimae._training import CropSampler, Probe, Trainer, forward, to_device
 
 PATCH, STRIDE = 128, 30
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 # Training -----------------------------------------------------------------------------
@@ -53,13 +54,13 @@ def training(repeats: int) -> Rows:
     """
     trainers = {
         (precision, batch_size): _trainer(precision)
-        for precision in ("float32", "bfloat16")
+        for precision in PRECISIONS
         for batch_size in (8, 32)
     }
+    # Enough of them that what is done once an epoch does not count.
     n_patches, n_plain = 1280, 128
     cases: dict[str, Callable[[], Any]] = {
-        "matrix float32": matrix_product(),
-        "matrix bfloat16": matrix_product(torch.bfloat16),
+        f"matrix {precision}": matrix_product(dtype) for precision, dtype in PRECISIONS.items()
     }
     for (precision, batch_size), (trainer, sampler) in trainers.items():
         cases[f"{precision} {batch_size}"] = lambda t=trainer, s=sampler, b=batch_size: t.run_epoch(
@@ -182,46 +183,44 @@ def count_patches(side: int, stride: int = STRIDE) -> int:
 
 def scoring(repeats: int) -> Rows:
     """Scores of 512×512 images, stride 30: against the machine, the network, a plain loop."""
-    detector = fitted_detector()
     images = np.random.default_rng(1).random((16, 512, 512), dtype=np.float32)
     patches = torch.rand(BATCH_SIZE, 1, PATCH, PATCH).to(memory_format=torch.channels_last)
+    detectors = {precision: fitted_detector(precision=precision) for precision in PRECISIONS}
+    plain = _plain_network().eval()
 
     @torch.no_grad()
-    def network_alone(n_images: int) -> None:
+    def network_alone(precision: str, n_images: int) -> None:
         for _ in range(-(-n_images * count_patches(512) // BATCH_SIZE)):
-            detector.network_(patches)
+            forward(detectors[precision].network_, precision, patches)
 
-    plain = _plain_network().eval()
-    times = alternate(
-        {
-            "matrix": matrix_product(),
-            "1": lambda: detector.score_samples(images[:1]),
-            "network 1": lambda: network_alone(1),
-            "loop": lambda: loop_over_patches(plain, images[0]),
-            "16": lambda: detector.score_samples(images),
-            "network 16": lambda: network_alone(16),
-        },
-        repeats,
-    )
+    cases: dict[str, Callable[[], Any]] = {"loop": lambda: loop_over_patches(plain, images[0])}
+    for precision, detector in detectors.items():
+        cases[f"matrix {precision}"] = matrix_product(PRECISIONS[precision])
+        for n in (1, 16):
+            cases[f"{precision} {n}"] = lambda d=detector, n=n: d.score_samples(images[:n])
+            cases[f"network {precision} {n}"] = lambda p=precision, n=n: network_alone(p, n)
+    times = alternate(cases, repeats)
+
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        detector.network_(patches)
+        detectors["float32"].network_(patches)
     operations = counter.get_total_flops() / BATCH_SIZE * count_patches(512)
     rows: Rows = []
-    for n_images in (1, 16):
-        seconds = times[str(n_images)]
-        rows.append(
-            {
-                "images at once": n_images,
-                "ms an image": ms(seconds / n_images),
-                "GFLOP an image": round(operations / 1e9, 1),
-                "matrix GFLOP/s": round(float(np.median(gflops(times["matrix"])))),
-                "share of it": ratio(
-                    gflops(seconds, n_images * operations), gflops(times["matrix"])
-                ),
-                "network's share of the time": ratio(times[f"network {n_images}"], seconds),
-                "times a loop with scikit-image": ratio(n_images * times["loop"], seconds),
-            }
-        )
+    for precision in PRECISIONS:
+        for n in (1, 16):
+            seconds, rate = times[f"{precision} {n}"], gflops(times[f"matrix {precision}"])
+            network = times[f"network {precision} {n}"]
+            rows.append(
+                {
+                    "precision": precision,
+                    "images at once": n,
+                    "ms an image": ms(seconds / n),
+                    "GFLOP an image": round(operations / 1e9, 1),
+                    "matrix GFLOP/s": round(float(np.median(rate))),
+                    "share of it": ratio(gflops(seconds, n * operations), rate),
+                    "network's share of the time": ratio(network, seconds),
+                    "times a loop with scikit-image": ratio(n * times["loop"], seconds),
+                }
+            )
     return rows
 
 
