@@ -28,7 +28,7 @@ from sklearn_ssimae._images import DataRange, ImageCollection
 from sklearn_ssimae._labels import score_maps
 from sklearn_ssimae._networks import PatchNetwork
 from sklearn_ssimae._tiling import map_patches
-from sklearn_ssimae._training import forward, to_device
+from sklearn_ssimae._training import forward, keep_freed_memory, to_device
 from sklearn_ssimae._windows import make_window_mean
 
 # smoothing="auto": the side of a patch over σ.
@@ -237,6 +237,7 @@ class ScoringMixin(
         self, images: Iterator[Tensor], function: Callable[[Tensor], Tensor], **options: Any
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """`map_patches` with this detector's geometry, on the network's device."""
+        keep_freed_memory()
         device = next(self.network_.parameters()).device
         with torch.no_grad():
             yield from map_patches(

@@ -236,14 +236,14 @@ class _SSIM(torch.autograd.Function):
         shift = xs.mean(dim=(0, 2), keepdim=True)
         needed = ctx.needs_input_grad[:2]
         height, *others = xs.shape
-        # Of q, of r, and of μx and μy as they are needed.
+        # By −q, by r, and by μx and μy as they are needed.
         derivatives = xs.new_empty(height, 2 + sum(needed) if any(needed) else 0, *others)
         for strip in window_mean.strips(xs, 4):
             source, place = (strip.source, strip.images), (strip.rows, strip.images)
             level = shift[:, strip.images]
             _moments(xs[source], ys[source], level, strip.maps.unbind(1))
             means, free = (maps.unbind(1) for maps in strip.filter())
-            a1, a2, b1, b2 = _brackets(means, level, c1, c2, free)
+            a1, a2, b1, b2 = _brackets(means, level, c1, c2, (*free, *means[2:]))
             if not any(needed):
                 torch.clamp(a1.mul_(a2).div_(b1.mul_(b2)), -1, 1, out=out[place])
                 continue
@@ -303,25 +303,25 @@ def _brackets(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Half of each bracket of eq. (8): two of the numerator, two of the denominator.
 
-    `means` are those of the `_moments`; the last two are overwritten. Since x² + y² is
-    2xy + (x - y)², each b is its a plus the distance of the images: the map is exactly 1
-    where they agree, and loses no digits near it. `out` takes μx, μy and two brackets.
+    `means` are those of the `_moments`. Since x² + y² is 2xy + (x - y)², each b is its a plus
+    the distance of the images: the map is exactly 1 where they agree, and loses no digits near
+    it. `out` takes μx and μy of the images as they are, a1, b1, a2 and b2.
     """
     mx, my, r, distance = means
     ux, uy = torch.add(mx, shift, out=out[0]), torch.add(my, shift, out=out[1])
     a1 = torch.mul(ux, uy, out=out[2]).add_(c1 / 2)
-    a2 = r.addcmul_(mx, my, value=-1).add_(c2 / 2)
     squared_mean = torch.sub(mx, my, out=out[3]).square_()
-    distance.sub_(squared_mean).clamp_(min=0)
-    b2 = torch.add(a2, distance, alpha=0.5, out=distance)
-    b1 = torch.add(a1, squared_mean, alpha=0.5, out=squared_mean)
+    a2 = torch.addcmul(r, mx, my, value=-1, out=out[4]).add_(c2 / 2)
+    variance = torch.sub(distance, squared_mean, out=out[5]).clamp_(min=0)
+    b1 = torch.add(a1, squared_mean, alpha=0.5, out=out[3])
+    b2 = torch.add(a2, variance, alpha=0.5, out=out[5])
     return a1, a2, b1, b2
 
 
 def _traceable_ssim(x: Tensor, y: Tensor, window_mean: WindowMean, c1: float, c2: float) -> Tensor:
     """`_SSIM` in operations that an exporter can follow."""
     shift = x.mean(dim=(-2, -1), keepdim=True)
-    fresh = (None,) * 4
+    fresh = (None,) * 6
     means = window_mean(torch.stack(_moments(x, y, shift, fresh))).unbind(0)
     a1, a2, b1, b2 = _brackets(means, shift, c1, c2, fresh)
     return (a1 * a2 / (b1 * b2)).clamp(-1, 1)

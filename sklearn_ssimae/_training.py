@@ -193,6 +193,7 @@ class Trainer:
         weight_decay: float,
         precision: str,
     ) -> None:
+        keep_freed_memory()
         self.network = network
         self.loss = loss
         self.probe = probe
@@ -218,7 +219,6 @@ class Trainer:
         a broken network; the network is then as it was before the epoch, and so it is when
         a batch raises an error.
         """
-        _keep_freed_memory()
         before = deepcopy(self.network.state_dict())
         try:
             mean = self._run_steps(batches)
@@ -281,17 +281,6 @@ class Trainer:
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
         self.n_steps, self._learnt_at = state["n_steps"], state["learnt_at"]
-
-
-def _keep_freed_memory() -> None:
-    """Let the C library keep the memory that a step frees for the next one.
-
-    glibc gives large blocks back to the system as soon as they are freed, and all pages of a
-    step's activations would be mapped and zeroed anew. What it calls large follows the largest
-    block freed so far, to at most 32 MiB (mallopt(3), M_MMAP_THRESHOLD). This one is not written
-    to and takes no memory.
-    """
-    torch.empty(31 * 2**20, dtype=torch.uint8)
 
 
 class Probe:
@@ -435,6 +424,17 @@ def to_device(patches: Tensor, network: nn.Module) -> Tensor:
     """Patches where the network is, in the memory format that its kernels are fastest in."""
     device = next(network.parameters()).device
     return patches.to(device, memory_format=torch.channels_last)
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep the memory that a batch frees for the next one.
+
+    glibc gives large blocks back to the system as soon as they are freed, and all pages of a
+    batch's activations would be mapped and zeroed anew. What it calls large follows the largest
+    block freed so far, to at most 32 MiB (mallopt(3), M_MMAP_THRESHOLD). This one is not written
+    to and takes no memory; torch's own `empty` may fill it, or lie on another device.
+    """
+    np.empty(31 * 2**20, np.uint8)
 
 
 def choose_device(device: str) -> torch.device:

@@ -22,7 +22,8 @@ Window = Literal["uniform", "gaussian"]
 # than products with zeros, they are large.
 _BLOCK = 32
 _BLOCK_ELSEWHERE = 256
-# Pixels of a strip for each thread of a CPU, about: what is computed of them stays in its cache.
+# Pixels of a strip for each thread of a CPU, about: the eight maps that SSIM takes of them, 4 MiB,
+# stay in its caches.
 _STRIP_PIXELS = 2**17
 
 
@@ -127,8 +128,7 @@ class WindowMean:
                 yield Strip(images, strip, columns, buffers, n_maps)
 
     def _blocks(self, size: int, like: Tensor) -> list[_Block]:
-        block = _BLOCK if like.device.type == "cpu" else _BLOCK_ELSEWHERE
-        return _banded(self.weights, size, block, like.dtype, like.device)
+        return _banded(self.weights, size, like.dtype, like.device)
 
 
 def by_rows(images: Tensor) -> Tensor:
@@ -149,9 +149,8 @@ class TraceableWindowMean(WindowMean):
         return torch.cat(parts, dim=-2)
 
     def _blocks(self, size: int, like: Tensor) -> list[_Block]:
-        block = _BLOCK if like.device.type == "cpu" else _BLOCK_ELSEWHERE
         # The cache must not keep a tracer's tensors.
-        return _banded.__wrapped__(self.weights, size, block, like.dtype, like.device)
+        return _banded.__wrapped__(self.weights, size, like.dtype, like.device)
 
 
 def make_window_mean(window_size: int, window: Window, sigma: float) -> WindowMean:
@@ -172,10 +171,10 @@ def _window_weights(window_size: int, window: Window, sigma: float) -> tuple[flo
 def _banded(
     weights: tuple[float, ...],
     size: int,
-    block: int,
     dtype: torch.dtype,
     device: torch.device,
 ) -> list[_Block]:
+    block = _BLOCK if device.type == "cpu" else _BLOCK_ELSEWHERE
     radius = len(weights) // 2
     blocks = []
     inner: Tensor | None = None  # that of all blocks which no border is near

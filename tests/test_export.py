@@ -145,6 +145,13 @@ def test_traceable_ssim_is_that_of_scoring(window):
     assert_allclose(_traceable_ssim(x, y, mean, DEFAULT_C1, DEFAULT_C2), expected, atol=1e-12)
 
 
+def test_traceable_ssim_has_a_gradient():
+    # torch.compile of a training loop takes it.
+    x, y = torch.from_numpy(texture(2, 13, 11, low=0, high=1)).double().requires_grad_()
+    mean = TraceableWindowMean(5, "uniform", 1.5)
+    assert torch.autograd.gradcheck(lambda x, y: _traceable_ssim(x, y, mean, 1e-2, 3e-2), (x, y))
+
+
 def test_network_takes_patches_in_strips(fitted, monkeypatch):
     images = texture(2, *LARGER, 1)
     detector = fitted["ssim", 1]

@@ -6,13 +6,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 from skimage import data
 from skimage.metrics import structural_similarity
 
-from sklearn_ssimae import ssim_components, ssim_map
+from sklearn_ssimae import _windows, ssim_components, ssim_map
 from sklearn_ssimae._ssim import DEFAULT_C1, DEFAULT_C2, _signed_power
 
 WINDOWS = ["uniform", "gaussian"]
 # An exponent other than 1 leaves the fused path.
 EXPONENTS = [{}, dict(gamma=0.5), dict(alpha=2, beta=0.7, gamma=1.5)]
-# Smaller than a block of the banded matrices, one block, several, and no multiple of one.
+# Smaller than a block of the banded matrices, whole blocks, and no multiples of one.
 SIZES = [(19, 23), (64, 64), (65, 127), (130, 200), (300, 37)]
 
 
@@ -272,6 +272,24 @@ def test_float32_gradient_of_the_fused_path_equals_autograd(window, images):
     for one, other in zip(fused, expected, strict=True):
         assert one.dtype == torch.float32
         assert_allclose(one, other, rtol=0, atol=2e-5 * float(other.abs().max()))
+
+
+@pytest.mark.parametrize("of_x, of_y", [(True, False), (False, True), (True, True)])
+def test_strips_of_few_rows_and_images_change_nothing(of_x, of_y, monkeypatch):
+    x, y = (torch.from_numpy(image) for image in random_pair((5, 2, 70, 40)))
+    x.requires_grad_(of_x)
+    y.requires_grad_(of_y)
+    wanted = [image for image in (x, y) if image.requires_grad]
+
+    def map_and_gradients():
+        result = ssim_map(x, y, window_size=21)
+        return result.detach(), *torch.autograd.grad(result.square().sum(), wanted)
+
+    expected = map_and_gradients()
+    for n_pixels in (1, 3 * 70 * 40):  # a block of one image; images by threes
+        monkeypatch.setattr(_windows, "_STRIP_PIXELS", n_pixels)
+        for one, other in zip(map_and_gradients(), expected, strict=True):
+            assert_allclose(one, other, rtol=0, atol=1e-12 * float(other.abs().max()))
 
 
 def test_gradient_is_differentiable_once():
