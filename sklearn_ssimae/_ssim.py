@@ -233,7 +233,7 @@ class _SSIM(torch.autograd.Function):
     ) -> Tensor:
         ssim = torch.empty_like(x, memory_format=torch.contiguous_format)
         xs, ys, out = by_rows(x), by_rows(y), by_rows(ssim)
-        shift = xs.mean(dim=(0, 2), keepdim=True)
+        shift = x.mean(dim=(-2, -1)).view(1, -1, 1)
         needed = ctx.needs_input_grad[:2]
         height, *others = xs.shape
         # By −q, by r, and by μx and μy as they are needed.

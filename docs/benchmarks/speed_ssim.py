@@ -77,8 +77,11 @@ def _no_grad(loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> 
 
 
 def _with_grad(loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Callable[[], Any]:
+    drawn = y.clone().requires_grad_()
+
     def run() -> None:
-        (1 - loss(x, y.clone().requires_grad_()).mean()).backward()
+        drawn.grad = None
+        (1 - loss(x, drawn).mean()).backward()
 
     return run
 
