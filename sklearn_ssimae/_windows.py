@@ -17,10 +17,11 @@ from torch import Tensor
 
 Window = Literal["uniform", "gaussian"]
 
-# Outputs of one banded matrix: small blocks waste less on the zeros beside the band, large
-# ones make better matrix products. Elsewhere than on a CPU, where a product more costs more
-# than products with zeros, they are large.
-_BLOCK = 32
+# Outputs of one banded matrix along columns and along rows: small blocks waste less on the zeros
+# beside the band, large ones make better matrix products. Elsewhere than on a CPU, where a
+# product more costs more than products with zeros, they are large.
+_ROWS = 16
+_COLUMNS = 32
 _BLOCK_ELSEWHERE = 256
 # Pixels of a strip for each thread of a CPU, about: the eight maps that SSIM takes of them, 4 MiB,
 # stay in its caches.
@@ -113,12 +114,13 @@ class WindowMean:
     def strips(self, planes: Tensor, n_maps: int) -> Iterator[Strip]:
         """What makes up planes (h, n, w), with room for maps of them."""
         height, n_images, width = planes.shape
-        rows, columns = self._blocks(height, planes), self._blocks(width, planes)
+        rows = self._blocks(height, _ROWS, planes)
+        columns = self._blocks(width, _COLUMNS, planes)
         n_blocks, n_together = len(rows), n_images
         if planes.device.type == "cpu":
             n_pixels = _STRIP_PIXELS * torch.get_num_threads()
-            n_blocks = max(1, min(n_blocks, n_pixels // (_BLOCK * width)))
-            n_together = max(1, min(n_images, n_pixels // (n_blocks * _BLOCK * width)))
+            n_blocks = max(1, min(n_blocks, n_pixels // (_ROWS * width)))
+            n_together = max(1, min(n_images, n_pixels // (n_blocks * _ROWS * width)))
         strips = [rows[i : i + n_blocks] for i in range(0, len(rows), n_blocks)]
         n_rows = max(strip[-1].source.stop - strip[0].source.start for strip in strips)
         buffers = planes.new_empty(2, n_rows * n_maps * n_together * width)
@@ -127,8 +129,8 @@ class WindowMean:
             for strip in strips:
                 yield Strip(images, strip, columns, buffers, n_maps)
 
-    def _blocks(self, size: int, like: Tensor) -> list[_Block]:
-        return _banded(self.weights, size, like.dtype, like.device)
+    def _blocks(self, size: int, block: int, like: Tensor) -> list[_Block]:
+        return _banded(self.weights, size, block, like.dtype, like.device)
 
 
 def by_rows(images: Tensor) -> Tensor:
@@ -142,15 +144,16 @@ class TraceableWindowMean(WindowMean):
     def __call__(self, images: Tensor) -> Tensor:
         """Filter the last two axes."""
         height, width = images.shape[-2:]
-        columns, rows = self._blocks(width, images), self._blocks(height, images)
+        rows = self._blocks(height, _ROWS, images)
+        columns = self._blocks(width, _COLUMNS, images)
         parts = [images[..., block.source] @ block.matrix.T for block in columns]
         across = torch.cat(parts, dim=-1)
         parts = [block.matrix @ across[..., block.source, :] for block in rows]
         return torch.cat(parts, dim=-2)
 
-    def _blocks(self, size: int, like: Tensor) -> list[_Block]:
+    def _blocks(self, size: int, block: int, like: Tensor) -> list[_Block]:
         # The cache must not keep a tracer's tensors.
-        return _banded.__wrapped__(self.weights, size, like.dtype, like.device)
+        return _banded.__wrapped__(self.weights, size, block, like.dtype, like.device)
 
 
 def make_window_mean(window_size: int, window: Window, sigma: float) -> WindowMean:
@@ -171,10 +174,12 @@ def _window_weights(window_size: int, window: Window, sigma: float) -> tuple[flo
 def _banded(
     weights: tuple[float, ...],
     size: int,
+    block: int,
     dtype: torch.dtype,
     device: torch.device,
 ) -> list[_Block]:
-    block = _BLOCK if device.type == "cpu" else _BLOCK_ELSEWHERE
+    if device.type != "cpu":
+        block = _BLOCK_ELSEWHERE
     radius = len(weights) // 2
     blocks = []
     inner: Tensor | None = None  # that of all blocks which no border is near

@@ -12,7 +12,7 @@ from sklearn_ssimae._ssim import DEFAULT_C1, DEFAULT_C2, _signed_power
 WINDOWS = ["uniform", "gaussian"]
 # An exponent other than 1 leaves the fused path.
 EXPONENTS = [{}, dict(gamma=0.5), dict(alpha=2, beta=0.7, gamma=1.5)]
-# Smaller than a block of the banded matrices, whole blocks, and no multiples of one.
+# Smaller than a block of columns, whole blocks, and no multiples of one.
 SIZES = [(19, 23), (64, 64), (65, 127), (130, 200), (300, 37)]
 
 
