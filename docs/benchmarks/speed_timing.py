@@ -2,14 +2,16 @@
 
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 import torch
 
 Rows = list[dict[str, Any]]
-Times = dict[str, np.ndarray]
+Times = dict[Any, np.ndarray]
 # Side of the square matrices whose product stands for what the machine can do.
 MATRIX = 2048
 SHORTEST_TURN = 0.2
@@ -25,20 +27,40 @@ CLOCKS = {"wall": time.perf_counter, "cpu": cpu_seconds}
 chosen_clock = "wall"
 
 
-def alternate(cases: dict[str, Callable[[], Any]], repeats: int) -> Times:
+class Elsewhere:
+    """A case in a process of its own, whose allocator no other case has taught."""
+
+    def __init__(self, function: Callable[..., Any], *args: Any) -> None:
+        self._case = function, *args
+        self._process = ProcessPoolExecutor(1, get_context("spawn"))
+
+    def seconds(self) -> float:
+        """What the case took, without the way there and back."""
+        return self._process.submit(_seconds, chosen_clock, *self._case).result()
+
+
+def _seconds(clock_name: str, run: Callable[..., Any], *args: Any) -> float:
+    clock = CLOCKS[clock_name]
+    started = clock()
+    run(*args)
+    return clock() - started
+
+
+def alternate(cases: Mapping[Any, Callable[[], Any] | Elsewhere], repeats: int) -> Times:
     """Seconds of each case in each of the repeats, after a turn that warms up.
 
     In a turn a case runs once, or as often as a fifth of a second allows; that is its mean.
     """
-    clock = CLOCKS[chosen_clock]
-    times: dict[str, list[float]] = {name: [] for name in cases}
+    times: dict[Any, list[float]] = {name: [] for name in cases}
     for turn in range(repeats + 1):
         for name, run in cases.items():
-            started, n_runs, seconds = clock(), 0, 0.0
+            n_runs, seconds = 0, 0.0
             while seconds < SHORTEST_TURN:
-                run()
+                if isinstance(run, Elsewhere):
+                    seconds += run.seconds()
+                else:
+                    seconds += _seconds(chosen_clock, run)
                 n_runs += 1
-                seconds = clock() - started
             if turn:
                 times[name].append(seconds / n_runs)
     return {name: np.array(values) for name, values in times.items()}
