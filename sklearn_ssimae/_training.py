@@ -432,9 +432,9 @@ def keep_freed_memory() -> None:
     glibc gives large blocks back to the system as soon as they are freed, and all pages of a
     batch's activations would be mapped and zeroed anew. What it calls large follows the largest
     block freed so far, to at most 32 MiB (mallopt(3), M_MMAP_THRESHOLD). This one is not written
-    to and takes no memory; torch's own `empty` may fill it, or lie on another device.
+    to and takes no memory.
     """
-    np.empty(31 * 2**20, np.uint8)
+    torch.UntypedStorage(31 * 2**20, device="cpu")
 
 
 def choose_device(device: str) -> torch.device:
