@@ -17,7 +17,7 @@ from torch import Tensor
 
 Window = Literal["uniform", "gaussian"]
 
-# Outputs of one banded matrix along columns and along rows: small blocks waste less on the zeros
+# Rows and columns that one banded matrix puts out: small blocks waste less on the zeros
 # beside the band, large ones make better matrix products. Elsewhere than on a CPU, where a
 # product more costs more than products with zeros, they are large.
 _ROWS = 16

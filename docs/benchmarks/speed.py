@@ -1,15 +1,15 @@
 """How fast and how large: every figure of docs/speed.md, as Markdown tables and as JSON.
 
-Every comparison runs its cases in turn, several times, in one process; ratios are taken turn by
-turn and the median is printed, so that whatever else a machine does meets all cases alike. Every
-table has a process of its own, since what ran before leaves the allocator in another state::
+Every comparison runs its cases in turn, several times; ratios are taken turn by turn and the
+median is printed, so that whatever else a machine does meets all cases alike. Every table, and
+every training, has a process of its own: what ran before leaves the allocator in another state::
 
     pip install -c constraints.txt -e ".[bench]"
     python docs/benchmarks/speed.py --json speed.json
     python docs/benchmarks/speed.py --only ssim-loss scoring --repeats 9
 
 On a machine that is not quiet, OMP_NUM_THREADS=1 and --clock cpu, which counts the seconds that
-this process ran and not those it waited, give steadier figures.
+a process ran and not those it waited, give steadier figures.
 """
 
 import argparse
@@ -18,8 +18,6 @@ import platform
 import tempfile
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,7 @@ import torch
 from speed_children import peak_megabytes, run_statement, write_images
 from speed_gpu import same_auc, training_on_gpu
 from speed_ssim import ssim_loss, ssim_numpy
-from speed_timing import Rows, alternate, gflops, matrix_product, ms, ratio
+from speed_timing import Rows, alternate, gflops, matrix_product, ms, own_process, ratio
 from speed_training import PATCH, PRECISIONS, plain_network, training
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -239,6 +237,7 @@ SECTIONS: dict[str, Callable[[int], Rows]] = {
     "import": imports,
 }
 ON_GPU: dict[str, Callable[[int], Rows]] = {"gpu-training": training_on_gpu, "gpu-auc": same_auc}
+TABLES = SECTIONS | ON_GPU
 
 
 def as_markdown(rows: Rows) -> str:
@@ -265,12 +264,12 @@ def machine() -> dict[str, Any]:
 def run_section(name: str, repeats: int, clock: str) -> Rows:
     """A table; this process is its own."""
     speed_timing.chosen_clock = clock
-    return (SECTIONS | ON_GPU)[name](repeats)
+    return TABLES[name](repeats)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=[*SECTIONS, *ON_GPU], help="sections to run")
+    parser.add_argument("--only", nargs="+", choices=TABLES, help="sections to run")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--clock", choices=speed_timing.CLOCKS, default="wall")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
@@ -280,10 +279,10 @@ def main() -> None:
     results: dict[str, Any] = {"machine": machine() | {"clock": args.clock}}
     print(", ".join(f"{key} {value}" for key, value in results["machine"].items()))
     for name in args.only or sections:
-        with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        with own_process() as process:
             rows = process.submit(run_section, name, args.repeats, args.clock).result()
         results[name] = rows
-        title = (SECTIONS | ON_GPU)[name].__doc__.splitlines()[0]
+        title = TABLES[name].__doc__.splitlines()[0]
         print(f"\n## {name}: {title}\n\n{as_markdown(rows)}", flush=True)
         if args.json:
             args.json.write_text(json.dumps(results, indent=1, ensure_ascii=False))

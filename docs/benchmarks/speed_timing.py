@@ -27,12 +27,17 @@ CLOCKS = {"wall": time.perf_counter, "cpu": cpu_seconds}
 chosen_clock = "wall"
 
 
+def own_process() -> ProcessPoolExecutor:
+    """A new process, whose allocator no other measurement has taught."""
+    return ProcessPoolExecutor(1, get_context("spawn"))
+
+
 class Elsewhere:
-    """A case in a process of its own, whose allocator no other case has taught."""
+    """A case in a process of its own."""
 
     def __init__(self, function: Callable[..., Any], *args: Any) -> None:
         self._case = function, *args
-        self._process = ProcessPoolExecutor(1, get_context("spawn"))
+        self._process = own_process()
 
     def seconds(self) -> float:
         """What the case took, without the way there and back."""
