@@ -1,0 +1,119 @@
+"""What users read of all detectors: shared docstrings, public names, where the documentation is."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+Class = TypeVar("Class", bound=type)
+
+# Where the documentation is published. Nothing else says so.
+DOCUMENTATION_URL = "https://sklearn-ssimae.readthedocs.io/en/stable/"
+# The page of an estimator, for scikit-learn's diagrams in notebooks.
+DOC_LINK_TEMPLATE = DOCUMENTATION_URL + "generated/{estimator_module}.{estimator_name}.html"
+
+COMMON_PARAMETERS = """\
+    latent_dim : int, default=100
+        Dimension d of the latent space. The paper takes 100 for textures.
+    patch_size : int, default=128
+        Side of the square patches in pixels, a multiple of 16. A smaller image is padded
+        by replication.
+    n_patches : int, default=1000
+        Random crops that an epoch sees (paper: 10000).
+    max_iter : int, default=80
+        Epochs at most (paper: 200).
+    augment : bool, default=False
+        Whether crops are turned and flipped at random, in all eight ways. For textures that
+        look alike from all sides and have few images.
+    batch_size : int, default=8
+        Crops in a gradient step. The number of steps decides how soon the network leaves the
+        mean image, so large batches train slower.
+    learning_rate_init : float, default=1e-3
+        Learning rate of Adam: the constant one, or the peak of the cycle (paper: 2e-4).
+    learning_rate : {"one_cycle", "constant"}, default="one_cycle"
+        Schedule of the learning rate. "one_cycle" climbs from 1/25 of the peak over the first
+        30 % of the steps and falls to nearly 0 at the end, along cosines.
+    weight_decay : float, default=1e-5
+        Factor of the squared weights that Adam adds to the loss.
+    tol : float, default=1e-4
+        Least fall of the loss that counts as an improvement.
+    n_iter_no_change : int, default=10
+        Epochs in a row without improvement after which training stops. Epochs before the
+        network is better than the mean image do not count.
+    stride : int, default=30
+        Step in pixels between patches when an image is scored, at most `patch_size` (a
+        longer one is cut to it). The last row and column of patches end at the border. Time
+        goes with its inverse square.
+    aggregate : {"reconstruction", "residual"}, default="reconstruction"
+        What is averaged where patches overlap: reconstructions, the map then being
+        computed on the whole image, or the maps of the patches. A patch's centre weighs most
+        (a Hann window).
+    scale : float, default=1.0
+        Images are resized by this factor first (anti-aliased); maps come back at the
+        input's size. `patch_size`, `stride`, `opening_diameter` and `smoothing` are pixels
+        of the resized image.
+    opening_diameter : int or None, default=4
+        Diameter in pixels of the disk with which the map is opened: smaller specks vanish.
+        None for no opening.
+    smoothing : "auto" or float, default="auto"
+        Standard deviation in pixels of the Gaussian that smooths the map before it is opened;
+        0 for none. "auto" is a sixteenth of `patch_size`. It averages out what the network
+        draws a little wrong everywhere, and blurs the outlines of the defects.
+    contamination : "auto" or float in (0, 0.5], default="auto"
+        Share of the training images (at most 1000 of them, at random) that lie above the
+        threshold. "auto" stands for 0.01.
+    threshold : float or None, default=None
+        Residual above which a pixel is a defect; overrides `contamination`, and saves the
+        time to score the training images.
+    image_shape : (h, w) or (h, w, c) or None, default=None
+        Shape of flattened rows. None: a square if n_features is one, else a strip of
+        one line.
+    data_range : (low, high) or None, default=None
+        Values mapped to 0 and 1. None: the dtype's range for uint8 and uint16, [0, 1] for
+        others that lie in it, else the least and greatest training value.
+    device : str, default="auto"
+        A torch device; "auto" takes CUDA, then MPS, then the CPU.
+    precision : {"float32", "bfloat16"}, default="float32"
+        "bfloat16" runs the network under autocast, in training and in scoring; faster on
+        processors made for it.
+    warm_start : bool, default=False
+        Whether another fit goes on from the network of the last one.
+    checkpoint : str, path or None, default=None
+        File to which fit writes its state after each epoch, and from which the same fit goes on
+        after it was killed; removed when fit is done. An existing folder: a file for each
+        combination of parameters and data in it, as searches need. None for none.
+    verbose : int, default=0
+        1 prints a line an epoch: loss, speed, time left.
+    random_state : int, RandomState or None, default=None
+        Source of the initial weights, the crops and all other chance. An int makes fit
+        repeatable bit for bit on one machine."""
+
+COMMON_ATTRIBUTES = """\
+    network_ : torch.nn.Module
+        The trained network.
+    threshold_ : float
+        Residual above which a pixel is a defect.
+    offset_ : float
+        ``-threshold_``; scores below it belong to defective images.
+    n_iter_ : int
+        Epochs trained.
+    loss_curve_ : list of float
+        Mean loss of each epoch.
+    data_range_ : (float, float)
+        Values that are mapped to 0 and 1.
+    image_shape_ : tuple of int or None
+        Shape of the images; None after a fit on a sequence, whose images may differ.
+    n_features_in_ : int
+        Values in an image; not set by a fit on a sequence."""
+
+
+def published(cls: Class) -> Class:
+    """A public class: its module is the package, the placeholders of its docstring are filled.
+
+    Stored files then hold no name of a private module, which may move.
+    """
+    cls.__module__ = "sklearn_ssimae"
+    if cls.__doc__ is not None:  # python -OO
+        cls.__doc__ = cls.__doc__.replace("    {common_parameters}", COMMON_PARAMETERS).replace(
+            "    {common_attributes}", COMMON_ATTRIBUTES
+        )
+    return cls
