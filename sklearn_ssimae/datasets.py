@@ -13,6 +13,7 @@ from PIL import ExifTags, Image
 from sklearn.utils import Bunch, check_random_state
 
 from sklearn_ssimae._drawing import PAINTERS, coverage, curve, draw_defect
+from sklearn_ssimae._fabric import make_fabric as make_fabric
 
 PathLike = str | os.PathLike[str]
 
