@@ -65,7 +65,7 @@ class Yarns:
 
 @dataclass
 class Strand:
-    """A thread that lies on the cloth: points (n, 2) along it, half a sample apart."""
+    """A thread that lies on the cloth: points (n, 2) along it, a sample or less apart."""
 
     points: np.ndarray
     radius: float

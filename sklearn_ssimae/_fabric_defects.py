@@ -123,15 +123,13 @@ def _hole(cloth: Cloth, spot: np.ndarray, random: np.random.RandomState) -> None
 def _frayed_end(
     spot: np.ndarray, size: np.ndarray, tone: float, random: np.random.RandomState
 ) -> Strand:
-    """A few fibres that hang from the rim of a hole towards its middle."""
+    """A few fibres that hang from the rim of a hole towards its middle, bent to one side."""
     angle = random.uniform(0, 2 * np.pi)
     rim = size * np.array([np.sin(angle), np.cos(angle)])
-    points = curve((1, 1), random, length=random.uniform(0.3, 0.7) * np.hypot(*rim), bend=0.4)
-    points -= points[0]
-    # Turn the curve inwards.
-    heading = np.arctan2(*points[-1]) - np.arctan2(*-rim) + random.normal(scale=0.4)
-    cos, sin = np.cos(heading), np.sin(heading)
-    return Strand(spot + rim + points @ np.array([[cos, sin], [-sin, cos]]), 0.6 * SCALE, tone)
+    along = np.linspace(0, 1, int(2 * size.max()))
+    inwards, sideways = random.uniform(0.3, 0.8), random.normal(scale=0.3)
+    points = np.outer(1 - inwards * along, rim) + np.outer(sideways * along**2, rim[::-1] * (1, -1))
+    return Strand(spot + points, 0.6 * SCALE, tone)
 
 
 def _stain(cloth: Cloth, spot: np.ndarray, random: np.random.RandomState) -> None:
@@ -154,10 +152,9 @@ def _stain(cloth: Cloth, spot: np.ndarray, random: np.random.RandomState) -> Non
 
 def _foreign_thread(cloth: Cloth, spot: np.ndarray, random: np.random.RandomState) -> None:
     """A thread from elsewhere, darker or lighter than the cloth's, lies on it."""
-    points = curve((1, 1), random, length=SCALE * random.uniform(60, 160), bend=0.7)
+    points = curve((0, 0), random, length=SCALE * random.uniform(60, 160), bend=0.7)
     tone = random.choice([random.uniform(0.05, 0.2), random.uniform(0.85, 1.0)])
-    points += spot - points.mean(axis=0)
-    cloth.strands.append(Strand(points, SCALE * random.uniform(1.2, 2.2), tone))
+    cloth.strands.append(Strand(spot + points, SCALE * random.uniform(1.2, 2.2), tone))
 
 
 DEFECTS: dict[str, Callable[[Cloth, np.ndarray, np.random.RandomState], None]] = {
