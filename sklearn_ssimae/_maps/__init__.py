@@ -1,0 +1,1 @@
+"""Residual maps: how they are computed from images and their reconstructions."""
