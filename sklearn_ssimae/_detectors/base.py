@@ -28,18 +28,21 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Generator, Tensor
 
+from sklearn_ssimae._detectors.calibration import Calibration, recalibrated
 from sklearn_ssimae._detectors.dask_arrays import in_memory, lazy_on_dask
 from sklearn_ssimae._detectors.docs import DOC_LINK_TEMPLATE
+from sklearn_ssimae._detectors.false_alarms import FALSE_ALARM_RATE
 from sklearn_ssimae._detectors.fit import Fit
 from sklearn_ssimae._images import collection
 from sklearn_ssimae._images.collection import ImageCollection
-from sklearn_ssimae._images.labels import score_maps
+from sklearn_ssimae._images.labels import good_images_of, score_maps
 from sklearn_ssimae._images.values import (
     DataRange,
     Preparation,
     output_dtype,
     warn_if_out_of_range,
 )
+from sklearn_ssimae._maps.border import BorderProfile
 from sklearn_ssimae._maps.filters import resize
 from sklearn_ssimae._maps.making import Comparison, MapMaker
 from sklearn_ssimae._networks.autoencoders import REDUCTION, Autoencoder, PatchNetwork
@@ -47,9 +50,6 @@ from sklearn_ssimae._networks.devices import forward, keep_freed_memory
 from sklearn_ssimae._networks.storage import network_from_arrays, network_to_arrays
 from sklearn_ssimae._training.trainer import Loss
 from sklearn_ssimae._version import __version__
-
-# smoothing="auto": the side of a patch over σ.
-_PATCH_OVER_SIGMA = 16
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -79,9 +79,11 @@ class BaseDetector(
     weight_decay: float = 1e-5
     tol: float = 1e-4
     n_iter_no_change: int = 10
-    stride: int = 30
+    validation_fraction: float = 0.1
+    stride: int | None = None
     aggregate: str = "reconstruction"
     scale: float = 1.0
+    residual: str = "relative"
     opening_diameter: int | None = 4
     smoothing: float | str = "auto"
     contamination: float | str = "auto"
@@ -96,13 +98,12 @@ class BaseDetector(
     random_state: Any = None
 
     network_: PatchNetwork = field(init=False)
-    threshold_: np.float64 = field(init=False)
-    offset_: np.float64 = field(init=False)
     n_iter_: int = field(init=False)
     loss_curve_: list[float] = field(init=False)
     data_range_: DataRange = field(init=False)
     image_shape_: tuple[int, ...] | None = field(init=False)
     _n_channels: int = field(init=False)
+    _calibration: Calibration = field(init=False)
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "latent_dim": [Interval(Integral, 1, None, closed="left")],
@@ -116,9 +117,11 @@ class BaseDetector(
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "stride": [Interval(Integral, 1, None, closed="left")],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "stride": [Interval(Integral, 1, None, closed="left"), None],
         "aggregate": [StrOptions({"reconstruction", "residual"})],
         "scale": [Interval(Real, 0, None, closed="neither")],
+        "residual": [StrOptions({"relative", "plain"})],
         "opening_diameter": [Interval(Integral, 1, None, closed="left"), None],
         "smoothing": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
@@ -133,6 +136,8 @@ class BaseDetector(
         "random_state": ["random_state"],
     }
     _network_class: ClassVar[type[PatchNetwork]] = Autoencoder
+    #: Whether residuals are logarithms: compared by difference, and negative at times.
+    _residual_is_logarithm: ClassVar[bool] = False
     _doc_link_module = "sklearn_ssimae"
     _doc_link_template = DOC_LINK_TEMPLATE
 
@@ -239,6 +244,90 @@ class BaseDetector(
         Fit(self, X, y, is_partial=True).run()
         return self
 
+    def fit_threshold(
+        self, X: Any, y: Any = None, *, false_alarm_rate: float = FALSE_ALARM_RATE
+    ) -> Self:
+        """Learn the threshold anew from good images, without training.
+
+        What maps are relative to is learnt anew too, for the map as it is set now. The network,
+        and what was chosen in fit, stay.
+
+        Parameters
+        ----------
+        X : array or sequence
+            Good images that were not trained on, as in :meth:`fit`; the more, the better. Those
+            that were trained on give a threshold that is too low.
+        y : array-like or masks, default=None
+            As in :meth:`fit`.
+        false_alarm_rate : float, default=0.01
+            In (0, 1): probability with which a further good image is called a defect.
+
+        Returns
+        -------
+        self : object
+            The detector.
+
+        Raises
+        ------
+        ValueError
+            If `threshold` is set, which would go before, or the rate is out of range.
+        """
+        check_is_fitted(self)
+        if self.threshold is not None:
+            raise ValueError(
+                f"threshold={self.threshold} is set and goes before a learnt one. Take it back "
+                "first: set_params(threshold=None)."
+            )
+        if not 0 < false_alarm_rate < 1:
+            raise ValueError(f"false_alarm_rate must lie in (0, 1), got {false_alarm_rate!r}.")
+        images = good_images_of(self._check_fitted_input(X), X, y)
+        self._calibration = recalibrated(self, images, false_alarm_rate)
+        return self
+
+    # What was learnt or is set ----------------------------------------------------------
+
+    @property
+    def threshold_(self) -> np.float64:
+        """The parameter `threshold`, or what was learnt in its place."""
+        learnt = self._learnt.threshold
+        if self.threshold is not None:
+            return np.float64(self.threshold)
+        if math.isnan(learnt):
+            raise ValueError(
+                "No threshold was learnt, since fit was given one. Set threshold again, or learn "
+                "one from good images that were not trained on: fit_threshold(X)."
+            )
+        return np.float64(learnt)
+
+    @property
+    def offset_(self) -> np.float64:
+        """``-threshold_``."""
+        return -self.threshold_
+
+    @property
+    def smoothing_(self) -> float:
+        """The parameter `smoothing`, or what was chosen for it."""
+        return self._learnt.smoothing if self.smoothing == "auto" else float(self.smoothing)
+
+    @property
+    def border_profile_(self) -> np.ndarray:
+        """What maps are relative to, by distance to the border."""
+        return self._border_profile().values
+
+    @property
+    def map_choice_(self) -> list[dict[str, Any]]:
+        """What the choice of the map rests on."""
+        return self._learnt.table
+
+    @property
+    def _learnt(self) -> Calibration:
+        if not hasattr(self, "_calibration"):
+            raise AttributeError(f"This {type(self).__name__} is not fitted.")
+        return self._calibration
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_calibration")
+
     # Maps, masks, scores ----------------------------------------------------------------
 
     @lazy_on_dask
@@ -274,6 +363,7 @@ class BaseDetector(
         masks : bool ndarray of shape (n, h, w), or (n, h·w) for rows, or list of (h, w)
         """
         images = self._check_fitted_input(X)
+        self._check_threshold()
         return images.pack(residual > self.threshold_ for residual in self._maps(images))
 
     @lazy_on_dask
@@ -326,7 +416,9 @@ class BaseDetector(
         -------
         scores : float64 ndarray of shape (n,)
         """
-        return self.score_samples(X) - self.offset_
+        scores = self.score_samples(X)
+        self._check_threshold()
+        return scores - self.offset_
 
     def predict(self, X: Any) -> np.ndarray:
         """-1 for images in which :meth:`segment` marks a pixel, +1 for the others.
@@ -371,23 +463,64 @@ class BaseDetector(
             full = maker.finish(residual, image.shape[:2])[0].cpu().numpy()
             yield full.astype(output_dtype(image), copy=False)
 
-    def _map_maker(self) -> MapMaker:
+    def _map_maker(self, *, relative: bool | None = None) -> MapMaker:
+        """What makes the maps as they are set now; `relative` goes before `residual`."""
         keep_freed_memory()
         patch_size = self.network_.config["patch_size"]
-        auto = self.smoothing == "auto"
+        is_relative = self.residual == "relative" if relative is None else relative
         return MapMaker(
             self._make_comparison(),
             patch_size=patch_size,
-            stride=self.stride,
-            smoothing=patch_size / _PATCH_OVER_SIGMA if auto else float(self.smoothing),
+            stride=patch_size // 2 if self.stride is None else self.stride,
+            smoothing=self.smoothing_,
+            profile=self._border_profile() if is_relative else None,
             opening_diameter=self.opening_diameter,
             device=next(self.network_.parameters()).device,
         )
 
+    def _border_profile(self) -> BorderProfile:
+        profile = self._learnt.profile
+        if profile is None:
+            raise ValueError(
+                "residual='relative' needs to know what good material shows, but nothing was kept "
+                "from training for it. Learn it from good images that were not trained on: "
+                "fit_threshold(X)."
+            )
+        return profile
+
+    def _learns_from_kept(self) -> bool:
+        """Whether a fit needs good images that it was not trained on."""
+        learns_threshold = self.threshold is None and self.contamination == "auto"
+        return learns_threshold or self.residual == "relative" or self.smoothing == "auto"
+
+    def _map_settings(self) -> dict[str, Any]:
+        """What the values of a map depend on, besides the network."""
+        names = ("stride", "aggregate", "scale", "residual", "smoothing_", "opening_diameter")
+        return {name: getattr(self, name) for name in names}
+
+    def _check_threshold(self) -> None:
+        """Warn of a threshold that was learnt for another map than the one in force."""
+        if self.threshold is not None:
+            return
+        learnt_for, settings = self._calibration.settings, self._map_settings()
+        changes = [
+            f"{name.rstrip('_')} is {settings[name]} and was {learnt_for[name]}"
+            for name in settings
+            if settings[name] != learnt_for[name]
+        ]
+        if changes:
+            warnings.warn(
+                f"The threshold was learnt for another map: {', '.join(changes)}. Learn it anew "
+                "from good images that were not trained on, with fit_threshold(X) or a "
+                "ResidualThresholder after the detector, or set threshold.",
+                UserWarning,
+                stacklevel=3,
+            )
+
     # Input ------------------------------------------------------------------------------
 
     def _check_fitted_input(self, X: Any) -> ImageCollection:
-        check_is_fitted(self, "offset_")
+        check_is_fitted(self)
         return self._check_input(X, reset=False)
 
     def _check_input(self, X: Any, *, reset: bool) -> ImageCollection:
@@ -447,6 +580,8 @@ class BaseDetector(
             state["checkpoint"] = os.fspath(self.checkpoint)
         if "network_" in state:
             state["network_"] = network_to_arrays(self.network_)
+        if "_calibration" in state:
+            state["_calibration"] = self._calibration.to_dict()
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -462,8 +597,11 @@ class BaseDetector(
                 stacklevel=2,
             )
         stored = state.get("network_")
-        left_out = ("network_", "_sklearn_ssimae_version")
+        calibration = state.get("_calibration")
+        left_out = ("network_", "_calibration", "_sklearn_ssimae_version")
         rest = {name: value for name, value in state.items() if name not in left_out}
         super().__setstate__(rest)
         if stored is not None:
             self.network_ = network_from_arrays(self._network_class, stored)
+        if calibration is not None:
+            self._calibration = Calibration.from_dict(calibration)

@@ -39,10 +39,15 @@ COMMON_PARAMETERS = """\
     n_iter_no_change : int, default=10
         Epochs in a row without improvement after which training stops. Epochs before the
         network is better than the mean image do not count.
-    stride : int, default=30
+    validation_fraction : float, default=0.1
+        In (0, 1): share of the good images that is kept from training. What is learnt after it
+        comes from them: `smoothing`, what maps are relative to, the threshold. Of up to ten images
+        of two patches or more, a strip of each is kept in place of whole images.
+    stride : int or None, default=None
         Step in pixels between patches when an image is scored, at most `patch_size` (a
-        longer one is cut to it). The last row and column of patches end at the border. Time
-        goes with its inverse square.
+        longer one is cut to it). None: half of it, at which the weights of the overlaps add up
+        to 1 (paper: 30). The last row and column of patches end at the border. Time goes with
+        its inverse square.
     aggregate : {"reconstruction", "residual"}, default="reconstruction"
         What is averaged where patches overlap: reconstructions, the map then being
         computed on the whole image, or the maps of the patches. A patch's centre weighs most
@@ -51,19 +56,26 @@ COMMON_PARAMETERS = """\
         Images are resized by this factor first (anti-aliased); maps come back at the
         input's size. `patch_size`, `stride`, `opening_diameter` and `smoothing` are pixels
         of the resized image.
+    residual : {"relative", "plain"}, default="relative"
+        Values of the map. "relative": how many times as much as good images that were not
+        trained on show at that distance from the image's border; 1 is their 95 % quantile.
+        A residual that is a logarithm is compared by difference, and 0 is that quantile.
+        "plain": the residual itself, as in the paper.
     opening_diameter : int or None, default=4
         Diameter in pixels of the disk with which the map is opened: smaller specks vanish.
         None for no opening.
     smoothing : "auto" or float, default="auto"
         Standard deviation in pixels of the Gaussian that smooths the map before it is opened;
-        0 for none. "auto" is a sixteenth of `patch_size`. It averages out what the network
-        draws a little wrong everywhere, and blurs the outlines of the defects.
+        0 for none. It averages out what the network draws a little wrong everywhere, and
+        blurs the outlines of the defects. "auto": the one with which defects that are drawn into
+        kept images are found best.
     contamination : "auto" or float in (0, 0.5], default="auto"
-        Share of the training images (at most 1000 of them, at random) that lie above the
-        threshold. "auto" stands for 0.01.
+        "auto": a good image that was not trained on lies above the threshold with a
+        probability of 1 %, as far as the kept images tell. A number: that share of the good
+        images given to fit (of 1000 at most) lies above it.
     threshold : float or None, default=None
-        Residual above which a pixel is a defect; overrides `contamination`, and saves the
-        time to score the training images.
+        Map value above which a pixel is a defect; goes before `contamination`. It acts at once
+        when it is set after fit.
     image_shape : (h, w) or (h, w, c) or None, default=None
         Shape of flattened rows. None: a square if n_features is one, else a strip of
         one line.
@@ -91,9 +103,17 @@ COMMON_ATTRIBUTES = """\
     network_ : torch.nn.Module
         The trained network.
     threshold_ : float
-        Residual above which a pixel is a defect.
+        Map value above which a pixel is a defect: `threshold`, or what was learnt.
     offset_ : float
         ``-threshold_``; scores below it belong to defective images.
+    smoothing_ : float
+        σ of the map in pixels: `smoothing`, or what was chosen.
+    border_profile_ : ndarray of shape (patch_size // 2 + 1,)
+        What maps are relative to: the 95 % quantile of good images' smoothed residual at pixels
+        that 0, 1, … others separate from the border; the last holds farther in.
+    map_choice_ : list of dict
+        What the choice of the map rests on: how well each kind of drawn defect was found with
+        each setting.
     n_iter_ : int
         Epochs trained.
     loss_curve_ : list of float

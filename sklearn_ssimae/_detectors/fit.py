@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,13 +15,20 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from torch import Generator, Tensor
 
+from sklearn_ssimae._detectors.calibration import (
+    MAX_IMAGES,
+    KeptImages,
+    calibrate,
+    uncalibrated,
+)
 from sklearn_ssimae._images.collection import ImageCollection
-from sklearn_ssimae._images.labels import check_mask_shapes, good_images
+from sklearn_ssimae._images.labels import good_images_of
 from sklearn_ssimae._images.values import resolve_data_range
 from sklearn_ssimae._networks.autoencoders import PatchNetwork
 from sklearn_ssimae._networks.devices import choose_device, to_channels_last, to_device
 from sklearn_ssimae._training.checkpoint import Checkpoint, open_checkpoint
 from sklearn_ssimae._training.crops import CropSampler
+from sklearn_ssimae._training.division import Division, divide, keep_nothing
 from sklearn_ssimae._training.identity import (
     Identity,
     describe_fit,
@@ -37,10 +44,6 @@ from sklearn_ssimae._training.trainer import Trainer
 if TYPE_CHECKING:
     from sklearn_ssimae._detectors.base import BaseDetector
 
-# contamination="auto": the share of the training images above the threshold.
-_AUTO_CONTAMINATION = 0.01
-# Training images scored to set the threshold, at most; a random choice if there are more.
-_MAX_THRESHOLD_IMAGES = 1000
 # Crops that tell whether the network beats the mean image, and that set where it starts.
 _N_PROBE = 64
 
@@ -60,6 +63,7 @@ class Fit:
 
     images: ImageCollection
     checkpoint: Checkpoint
+    division: Division
     sampler: CropSampler
     progress: Progress
 
@@ -93,15 +97,7 @@ class Fit:
         detector = self.detector
         detector._check_parameters()
         images = detector._check_input(self.X, reset=not (self.continues and self.is_partial))
-        good = good_images(self.y, len(images))
-        # The items of a sequence, so that no file is read for its size.
-        check_mask_shapes(self.y, list(self.X) if images.kind == "sequence" else images)
-        if not good.any():
-            raise ValueError(
-                f"y marks all {len(images)} images as defective, so there is none to learn "
-                "from. Add good images: label them other than -1, or give them empty masks."
-            )
-        self.images = images if good.all() else images.take(np.flatnonzero(good))
+        self.images = good_images_of(images, self.X, self.y)
         self.n_channels: int = self.images[0].shape[2]
         if self.continues:
             self._check_continues()
@@ -154,14 +150,45 @@ class Fit:
         if not self.continues:
             detector.data_range_ = resolve_data_range(detector.data_range, images)
             detector._n_channels = self.n_channels
-        prepare = detector._preparation()
+        self.division = self._divide()
+        prepare, trained = detector._preparation(), self.division.trained
+
+        def load(index: int) -> Tensor:
+            part = trained[index]
+            return part.of(prepare(images[part.image], images.name(part.image)))
+
         return CropSampler(
-            lambda index: prepare(images[index], images.name(index)),
-            len(images),
+            load,
+            len(trained),
             detector.patch_size,
             np.random.default_rng(int(torch.randint(2**31 - 1, (), generator=self.generator))),
             augment=detector.augment,
         )
+
+    def _divide(self) -> Division:
+        """Keep some images from training, if something is to be learnt from them afterwards."""
+        detector, images = self.detector, self.images
+        if not detector._learns_from_kept():
+            return keep_nothing(len(images))
+        prepare = detector._preparation()
+        division = divide(
+            len(images),
+            lambda index: prepare(images[index], images.name(index)),
+            fraction=detector.validation_fraction,
+            patch_size=detector.patch_size,
+            # The same images in every continuation.
+            rng=np.random.default_rng(self.seeds[1]),
+        )
+        if not division.kept:
+            warnings.warn(
+                "There is one image, of less than two patches, so nothing can be kept from "
+                "training: what maps are relative to, and the threshold, come from the image that "
+                "was trained on, and further good images may be called defects. Give more images, "
+                "or set threshold.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return division
 
     def _begin(self) -> None:
         """Network, loss and optimizer as they are before the first step."""
@@ -172,6 +199,7 @@ class Fit:
         if not self.continues:
             detector.network_ = self._new_network(crops)
         to_channels_last(detector.network_.to(self.device))
+        detector._calibration = uncalibrated(detector)
         reconstruct = detector._make_comparison().reconstruct
         probe = Probe(to_device(crops, detector.network_), reconstruct, detector._residual)
         trainer = Trainer(
@@ -298,7 +326,7 @@ class Fit:
     def _snapshot(self) -> dict[str, Any]:
         """What a copy of the detector lacks to predict as if fit had ended now."""
         self.detector.n_iter_ = len(self.detector.loss_curve_)
-        self._set_threshold(self.images, np.random.default_rng(0))
+        self._calibrate(np.random.default_rng(0), chooses=False)
         return {"loss_curve_": list(self.detector.loss_curve_)}
 
     def _say(self, message: str) -> None:
@@ -308,27 +336,36 @@ class Fit:
     # Decide ---------------------------------------------------------------------------
 
     def _decide(self) -> None:
-        """Set the threshold, the same one in all processes."""
+        """Choose the map, set the threshold; the same ones in all processes."""
         detector = self.detector
-        self._set_threshold(self.images, np.random.default_rng(self.seeds[1]))
-        detector.threshold_ = self.ranks.agree(detector.threshold_)
-        detector.offset_ = -detector.threshold_
+        self._calibrate(np.random.default_rng(self.seeds[1]))
+        detector._calibration = self.ranks.agree(detector._calibration)
+        if detector.threshold is None:
+            self._say(detector._calibration.rests_on)
 
-    def _set_threshold(self, images: ImageCollection, rng: np.random.Generator) -> None:
+    def _calibrate(self, rng: np.random.Generator, *, chooses: bool = True) -> None:
         detector = self.detector
         # That of an earlier network would not fit this one, should the following fail.
-        for name in ("threshold_", "offset_"):
-            detector.__dict__.pop(name, None)
-        if detector.threshold is not None:
-            detector.threshold_ = np.float64(detector.threshold)
-        else:
-            if len(images) > _MAX_THRESHOLD_IMAGES:
-                chosen = rng.choice(len(images), _MAX_THRESHOLD_IMAGES, replace=False)
-                images = images.take(np.sort(chosen))
-            auto = detector.contamination == "auto"
-            share = _AUTO_CONTAMINATION if auto else float(detector.contamination)
-            detector.threshold_ = -np.percentile(detector._score_samples(images), 100 * share)
-        detector.offset_ = -detector.threshold_
+        detector._calibration = uncalibrated(detector)
+        if detector._learns_from_kept():
+            parts = self.division.kept or self.division.trained
+            if len(parts) > MAX_IMAGES:
+                chosen = np.sort(rng.choice(len(parts), MAX_IMAGES, replace=False))
+                parts = [parts[index] for index in chosen]
+            kept = KeptImages(self.images, parts, detector._preparation())
+            calibrate(detector, kept, rng=rng if chooses else None)
+        if detector.contamination != "auto" and detector.threshold is None:
+            indices = np.unique([part.image for parts in self.division for part in parts])
+            if len(indices) > MAX_IMAGES:
+                indices = np.sort(rng.choice(indices, MAX_IMAGES, replace=False))
+            scores = detector._score_samples(self.images.take(indices))
+            learnt = detector._calibration
+            learnt.threshold = -float(np.percentile(scores, 100 * float(detector.contamination)))
+            learnt.rests_on = (
+                f"threshold {learnt.threshold:.4g}: exceeded by {detector.contamination:.3g} of "
+                f"{len(indices)} training images"
+            )
+            learnt.settings = detector._map_settings()
 
     # Errors ---------------------------------------------------------------------------
 
@@ -355,15 +392,21 @@ class Fit:
         detector = self.detector
         detector.network_.eval()
         detector.n_iter_ = len(detector.loss_curve_)
-        with suppress(Exception):  # the first error is the one to report
-            self._set_threshold(self.images.readable(), np.random.default_rng(0))
+        is_readable = self.images.is_readable
+        self.division = Division(
+            *([part for part in parts if is_readable(part.image)] for parts in self.division)
+        )
+        try:
+            self._calibrate(np.random.default_rng(0), chooses=False)
+        except Exception:  # the first error is the one to report
+            del detector._calibration
 
 
 def _fitted_state(detector: BaseDetector) -> dict[str, Any]:
     return {
         name: value
         for name, value in vars(detector).items()
-        if name.endswith("_") or name == "_n_channels"
+        if name.endswith("_") or name in ("_calibration", "_n_channels")
     }
 
 

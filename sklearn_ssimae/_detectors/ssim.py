@@ -31,14 +31,18 @@ class SSIMAutoencoderDetector(BaseDetector):
         Weights of the window.
     sigma : float, default=1.5
         Standard deviation of the Gaussian window in pixels; no effect on the uniform one.
-    c1, c2 : float, default=1e-4 and 9e-4
-        Constants of SSIM for images in [0, 1]. The paper prints ``c1=0.01, c2=0.03``.
+    c1, c2 : "auto" or float, default="auto"
+        Constants of SSIM for images in [0, 1], of loss and map. "auto": the loss takes 0.01²
+        and 0.03², the map those with which drawn defects are found best on kept images; see
+        `smoothing`. The paper prints ``c1=0.01, c2=0.03``.
     alpha, beta, gamma : float, default=1.0
         Exponents of luminance, contrast and structure.
 
     Attributes
     ----------
     {common_attributes}
+    c1_, c2_ : float
+        Constants of the map: those given, or those chosen.
 
     See Also
     --------
@@ -75,8 +79,8 @@ class SSIMAutoencoderDetector(BaseDetector):
     window_size: int = 11
     window: Window = "uniform"
     sigma: float = 1.5
-    c1: float = DEFAULT_C1
-    c2: float = DEFAULT_C2
+    c1: float | str = "auto"
+    c2: float | str = "auto"
     alpha: float = 1.0
     beta: float = 1.0
     gamma: float = 1.0
@@ -86,8 +90,8 @@ class SSIMAutoencoderDetector(BaseDetector):
         "window_size": [Interval(Integral, 1, None, closed="left")],
         "window": [StrOptions({"uniform", "gaussian"})],
         "sigma": [Interval(Real, 0, None, closed="neither")],
-        "c1": [Interval(Real, 0, None, closed="neither")],
-        "c2": [Interval(Real, 0, None, closed="neither")],
+        "c1": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "c2": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "beta": [Interval(Real, 0, None, closed="left")],
         "gamma": [Interval(Real, 0, None, closed="left")],
@@ -102,22 +106,51 @@ class SSIMAutoencoderDetector(BaseDetector):
             )
 
     def _make_loss(self, n_channels: int, device: torch.device, generator: Generator) -> Loss:
+        c1 = DEFAULT_C1 if self.c1 == "auto" else float(self.c1)
+        c2 = DEFAULT_C2 if self.c2 == "auto" else float(self.c2)
+
         def loss(forward: Forward, patches: Tensor, warmth: float) -> Tensor:
-            return self._residual(patches, forward(patches)).mean()
+            return self._dissimilarity(patches, forward(patches), c1, c2).mean()
 
         return loss
 
     def _residual(self, images: Tensor, reconstructions: Tensor) -> Tensor:
+        return self._dissimilarity(images, reconstructions, self.c1_, self.c2_)
+
+    def _dissimilarity(
+        self, images: Tensor, reconstructions: Tensor, c1: float, c2: float
+    ) -> Tensor:
         ssim = ssim_map(
             images,
             reconstructions,
             window_size=self.window_size,
             window=self.window,
             sigma=self.sigma,
-            c1=self.c1,
-            c2=self.c2,
+            c1=c1,
+            c2=c2,
             alpha=self.alpha,
             beta=self.beta,
             gamma=self.gamma,
         )
         return (1 - ssim).mean(dim=1)
+
+    @property
+    def c1_(self) -> float:
+        """The parameter `c1`, or what was chosen for the map."""
+        return self._constant("c1", DEFAULT_C1)
+
+    @property
+    def c2_(self) -> float:
+        """The parameter `c2`, or what was chosen for the map."""
+        return self._constant("c2", DEFAULT_C2)
+
+    def _constant(self, name: str, default: float) -> float:
+        given = getattr(self, name)
+        return self._learnt.constants.get(name, default) if given == "auto" else float(given)
+
+    def _learns_from_kept(self) -> bool:
+        return super()._learns_from_kept() or "auto" in (self.c1, self.c2)
+
+    def _map_settings(self) -> dict[str, Any]:
+        names = ("c1_", "c2_", "window_size", "window", "sigma", "alpha", "beta", "gamma")
+        return {**super()._map_settings(), **{name: getattr(self, name) for name in names}}

@@ -107,6 +107,7 @@ class VAEDetector(BaseDetector):
         "kl_weight": [Interval(Real, 0, None, closed="left")],
     }
 
+    _residual_is_logarithm: ClassVar[bool] = True
     _network_class: ClassVar[type[PatchNetwork]] = VariationalAutoencoder
 
     def _network_config(self, n_channels: int) -> dict[str, int]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,14 +79,13 @@ class ImageCollection(Sequence[np.ndarray]):
             return ImageCollection(self._images[indices], self.kind, self.has_channel_axis)
         return ImageCollection([self._images[i] for i in indices], self.kind)
 
-    def readable(self) -> ImageCollection:
-        """The images that can still be read."""
-        indices = []
-        for index in range(len(self)):
-            with suppress(OSError):
-                self[index]
-                indices.append(index)
-        return self.take(np.array(indices, dtype=int))
+    def is_readable(self, index: int) -> bool:
+        """Whether an image can (still) be read."""
+        try:
+            self[index]
+        except OSError:
+            return False
+        return True
 
     def pack(self, maps: Iterable[np.ndarray]) -> Any:
         """Maps (h, w), one an image, in the container that X came in."""

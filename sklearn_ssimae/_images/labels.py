@@ -16,6 +16,7 @@ import numpy as np
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import roc_auc_score
 
+from sklearn_ssimae._images.collection import ImageCollection
 from sklearn_ssimae.metrics import Images, as_mask, pixel_roc_auc_score
 
 
@@ -60,6 +61,25 @@ def good_images(y: Any, n_images: int) -> np.ndarray:
         is_defect = [isinstance(label, Real) and label == -1 for label in y]
         return ~np.array(is_defect, dtype=bool)
     return np.asarray(y != -1)
+
+
+def good_images_of(images: ImageCollection, X: Any, y: Any) -> ImageCollection:
+    """The images of X that y allows to learn from.
+
+    Raises
+    ------
+    ValueError
+        As `good_images` and `check_mask_shapes`, and if y leaves none.
+    """
+    good = good_images(y, len(images))
+    # The items of a sequence, so that no file is read for its size.
+    check_mask_shapes(y, list(X) if images.kind == "sequence" else images)
+    if not good.any():
+        raise ValueError(
+            f"y marks all {len(images)} images as defective, so there is none to learn "
+            "from. Add good images: label them other than -1, or give them empty masks."
+        )
+    return images if good.all() else images.take(np.flatnonzero(good))
 
 
 def check_mask_shapes(y: Any, maps: Images) -> None:

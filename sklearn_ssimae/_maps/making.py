@@ -8,6 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from sklearn_ssimae._maps.border import BorderProfile
 from sklearn_ssimae._maps.filters import gaussian_smoothing, grey_opening, resize
 from sklearn_ssimae._maps.tiling import map_patches
 
@@ -69,6 +70,8 @@ class MapMaker:
         gaps, and is cut to one.
     smoothing : float
         σ of the Gaussian in pixels; 0 for none.
+    profile : BorderProfile or None
+        What smoothed maps are relative to; None for plain residuals.
     opening_diameter : int or None
         Diameter of the disk of the opening in pixels.
     device : torch.device
@@ -82,6 +85,7 @@ class MapMaker:
         patch_size: int,
         stride: int,
         smoothing: float,
+        profile: BorderProfile | None,
         opening_diameter: int | None,
         device: torch.device,
     ) -> None:
@@ -89,6 +93,7 @@ class MapMaker:
         self.patch_size = patch_size
         self.stride = min(stride, patch_size)
         self.smoothing = smoothing
+        self.profile = profile
         self.opening_diameter = opening_diameter
         self.device = device
 
@@ -135,6 +140,10 @@ class MapMaker:
         return self.comparison.compare(images, values)
 
     def finish(self, residuals: Tensor, size: tuple[int, int]) -> Tensor:
-        """Residual maps (n, h, w) smoothed, opened, and brought to (n, *size)."""
-        smooth = gaussian_smoothing(residuals, self.smoothing)
-        return resize(grey_opening(smooth, self.opening_diameter), size)
+        """Residual maps (n, h, w) smoothed, made relative, opened, brought to (n, *size)."""
+        return self.finish_smooth(gaussian_smoothing(residuals, self.smoothing), size)
+
+    def finish_smooth(self, smooth: Tensor, size: tuple[int, int]) -> Tensor:
+        """What `finish` does to maps (n, h, w) that are smooth already."""
+        relative = smooth if self.profile is None else self.profile.relative(smooth)
+        return resize(grey_opening(relative, self.opening_diameter), size)

@@ -14,7 +14,7 @@ from sklearn_ssimae import (
 N_CHECKS = 53
 # Rows of a few features, padded to the smallest patch. scikit-learn's own tests cheapen their
 # iterative estimators as well.
-CHEAP = {"patch_size": 16, "latent_dim": 4, "n_patches": 8, "max_iter": 2}
+CHEAP = {"patch_size": 16, "latent_dim": 4, "n_patches": 8, "max_iter": 2, "contamination": 0.1}
 DETECTORS = [
     SSIMAutoencoderDetector(**CHEAP),
     L2AutoencoderDetector(**CHEAP),

@@ -12,7 +12,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
 MAX_LINES = 60
-CHEAP = {"patch_size": 16, "latent_dim": 4, "n_patches": 8, "max_iter": 2}
+CHEAP = {"patch_size": 16, "latent_dim": 4, "n_patches": 8, "max_iter": 2, "contamination": 0.1}
 
 
 @pytest.fixture(scope="module")
