@@ -23,6 +23,11 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_ssimae._detectors.docs import DOC_LINK_TEMPLATE, published
+from sklearn_ssimae._detectors.false_alarms import (
+    FALSE_ALARM_RATE,
+    GoodMaxima,
+    false_alarm_threshold,
+)
 from sklearn_ssimae._images.collection import resolve_image_shape
 from sklearn_ssimae._images.labels import check_mask_shapes, good_images, score_maps
 from sklearn_ssimae.metrics import Images, as_map
@@ -41,14 +46,17 @@ class ResidualThresholder(
 
     Parameters
     ----------
-    strategy : {"max", "quantile", "sigma", "area"}, default="quantile"
+    strategy : {"max", "quantile", "sigma", "area", "false_alarm"}, default="quantile"
         How the threshold is found from the good maps:
 
         - "max": their largest value, so that no pixel of theirs is marked;
         - "quantile": the `quantile` of their pixels;
         - "sigma": mean + `n_sigma` · standard deviation of their pixels;
         - "area": the lowest value at which no region of at least `min_area` pixels is
-          marked on them, the rule of the MVTec AD benchmark [1]_.
+          marked on them, the rule of the MVTec AD benchmark [1]_;
+        - "false_alarm": the value that a further good map exceeds with the probability
+          `false_alarm_rate`, the rule of the detectors' ``contamination="auto"``. The good
+          maps must be of images that were not trained on.
     quantile : float, default=0.999
         In (0, 1): share of the good pixels that stay unmarked.
     n_sigma : float, default=3.0
@@ -56,8 +64,11 @@ class ResidualThresholder(
     min_area : int, default=100
         At least 1: pixels of the smallest region that counts as a defect. Pixels that
         share an edge or a corner belong to one region.
+    false_alarm_rate : float, default=0.01
+        In (0, 1): share of further good images that may be called defective.
     threshold : float, default=None
-        The threshold itself; `strategy` is then without effect.
+        The threshold itself; `strategy` is then without effect. It acts at once when it is set
+        after fit.
 
     Attributes
     ----------
@@ -78,8 +89,8 @@ class ResidualThresholder(
     -----
     Maps are one array (n, h, w), a list of arrays (h, w) of several sizes, or rows
     (n, n_features), which is what detectors make of images, of lists and of rows.
-    "area" reads rows as squares if their length is a square number, else as images of one
-    line. Give (n, h, w) for other shapes.
+    "area" and "false_alarm" read rows as squares if their length is a square number, else as
+    images of one line. Give (n, h, w) for other shapes.
 
     The share of good *images* in which a pixel is marked is larger than the share of
     good pixels: 0.1 % of pixels can well touch every image.
@@ -109,26 +120,29 @@ class ResidualThresholder(
     _doc_link_template = DOC_LINK_TEMPLATE
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "strategy": [StrOptions({"max", "quantile", "sigma", "area"})],
+        "strategy": [StrOptions({"max", "quantile", "sigma", "area", "false_alarm"})],
         "quantile": [Interval(Real, 0, 1, closed="neither")],
         "n_sigma": [Interval(Real, 0, None, closed="left")],
         "min_area": [Interval(Integral, 1, None, closed="left")],
+        "false_alarm_rate": [Interval(Real, 0, 1, closed="neither")],
         "threshold": [Interval(Real, None, None, closed="both"), None],
     }
 
     def __init__(
         self,
         *,
-        strategy: Literal["max", "quantile", "sigma", "area"] = "quantile",
+        strategy: Literal["max", "quantile", "sigma", "area", "false_alarm"] = "quantile",
         quantile: float = 0.999,
         n_sigma: float = 3.0,
         min_area: int = 100,
+        false_alarm_rate: float = FALSE_ALARM_RATE,
         threshold: float | None = None,
     ) -> None:
         self.strategy = strategy
         self.quantile = quantile
         self.n_sigma = n_sigma
         self.min_area = min_area
+        self.false_alarm_rate = false_alarm_rate
         self.threshold = threshold
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -159,9 +173,9 @@ class ResidualThresholder(
         good = good_images(y, len(maps))
         check_mask_shapes(y, maps)
         if self.threshold is not None:
-            threshold = self.threshold
+            self._learnt = None
         elif good.any():
-            threshold = self._learn(
+            self._learnt = self._learn(
                 [values for values, is_good in zip(maps, good, strict=True) if is_good]
             )
         else:
@@ -169,10 +183,26 @@ class ResidualThresholder(
                 f"y marks all {len(maps)} maps as defective, so there is none to learn the "
                 "threshold from. Add good images, or set the parameter threshold."
             )
-        self.threshold_ = np.float64(threshold)
-        self.offset_ = -self.threshold_
         task.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes={})
         return self
+
+    @property
+    def threshold_(self) -> np.float64:
+        """The parameter `threshold`, or what was learnt in its place."""
+        if not self.__sklearn_is_fitted__():
+            raise AttributeError("This ResidualThresholder is not fitted.")
+        threshold = self._learnt if self.threshold is None else self.threshold
+        if threshold is None:
+            raise ValueError("No threshold was learnt, since fit was given one. Call fit again.")
+        return np.float64(threshold)
+
+    @property
+    def offset_(self) -> np.float64:
+        """``-threshold_``."""
+        return -self.threshold_
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_learnt")
 
     def transform(self, X: Any) -> Any:
         """Masks of the defects: map > `threshold_`.
@@ -261,6 +291,9 @@ class ResidualThresholder(
             return max(float(np.max(values)) for values in maps)
         if self.strategy == "area":
             return _area_threshold(_as_images(maps), self.min_area)
+        if self.strategy == "false_alarm":
+            maxima = [GoodMaxima.of(values) for values in _as_images(maps)]
+            return false_alarm_threshold(maxima, rate=self.false_alarm_rate).value
         pixels = np.concatenate([np.ravel(values) for values in maps], dtype=np.float64)
         if self.strategy == "quantile":
             return float(np.quantile(pixels, self.quantile))

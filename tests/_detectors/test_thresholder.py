@@ -14,7 +14,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_ssimae._detectors.thresholder import ResidualThresholder
 
-STRATEGIES = ["max", "quantile", "sigma", "area"]
+STRATEGIES = ["max", "quantile", "sigma", "area", "false_alarm"]
 IN_BATTERY = [ResidualThresholder(), ResidualThresholder(strategy="sigma", n_sigma=2)]
 
 
