@@ -167,6 +167,10 @@ class BaseDetector(
             self.aggregate,
         )
 
+    def _map_constants(self) -> list[dict[str, float]]:
+        """The constants that a map may have where parameters leave them open."""
+        return [{}]
+
     def _check_parameters(self) -> None:
         """Refuse parameters that are each in their range and do not go together."""
         if self.patch_size % REDUCTION:

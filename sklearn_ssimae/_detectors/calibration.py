@@ -143,7 +143,9 @@ def calibrate(
     learnt = uncalibrated(detector) if rng is not None else replace(detector._calibration)
     detector._calibration = learnt
     if rng is not None:
-        learnt.smoothing, learnt.constants, learnt.table = choose_map(detector, kept, rng)
+        choice = choose_map(detector, (planes for _, planes in kept), rng)
+        if choice is not None:
+            learnt.smoothing, learnt.constants, learnt.table = choice
     maps = _smooth_maps(detector, kept)
     sample = list(_first_bytes(maps, _SAMPLE_BYTES))
     learnt.profile = BorderProfile.fit(

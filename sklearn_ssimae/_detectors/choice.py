@@ -1,12 +1,161 @@
-"""The map that finds drawn defects best."""
+"""The map that finds drawn defects best: σ and constants, chosen on good images alone."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sklearn_ssimae._maps.border import BorderProfile
+from sklearn_ssimae._maps.filters import gaussian_smoothing
+from sklearn_ssimae.datasets._drawing import MIN_SIDE, PAINTERS, draw_defect
+
+if TYPE_CHECKING:
+    from sklearn_ssimae._detectors.base import BaseDetector
+
+# σ of the candidates, for patches of 128 pixels; others in proportion.
+_SIGMAS = (2, 4, 6, 8, 11, 14)
+_PATCH_SIZE = 128
+# Kept images are cut into squares of two patches at most, of which so many are drawn on.
+_TILES = 16
+# Drawn defects of each kind, at least: few squares are drawn on again.
+_LEAST_DRAWN = 8
+# A kind whose average precision stays below this with every setting is not found by any.
+_FINDABLE = 0.1
+
+
+class Drawn(NamedTuple):
+    """A square of good material with a drawn defect, or without (`kind` is then "good")."""
+
+    kind: str
+    mask: np.ndarray
 
 
 def choose_map(
-    detector: Any, kept: Any, rng: Any
+    detector: BaseDetector, planes: Iterable[Tensor], rng: np.random.Generator
+) -> tuple[float, dict[str, float], list[dict[str, Any]]] | None:
+    """The σ and constants with which defects drawn into good images are found best.
+
+    Parameters
+    ----------
+    detector : BaseDetector
+        With a trained network.
+    planes : iterable of Tensor (c, h, w)
+        Kept images at the network's scale.
+    rng : numpy Generator
+
+    Returns
+    -------
+    smoothing : float
+    constants : dict of float
+    table : list of dict
+        A row for each setting: "smoothing", the constants, the average precision of the pixels
+        of each kind of defect, and "mean", over the kinds that any setting finds, by which
+        the choice is made.
+        All of it None if nothing could be drawn: the images are smaller than 16 pixels.
+
+    Notes
+    -----
+    The pixels of a kind are those of its drawn images: the defect's against all others, which
+    hold what the defect spoils around it. A mean over all pixels of all kinds would be that of
+    the largest and plainest.
+    """
+    random = np.random.RandomState(int(rng.integers(2**31 - 1)))
+    tiles = _tiles(planes, 2 * detector.network_.config["patch_size"], random)
+    if not tiles:
+        return None
+    patch_size = detector.network_.config["patch_size"]
+    sigmas = [detector.smoothing_]
+    if detector.smoothing == "auto":
+        sigmas = [sigma * patch_size / _PATCH_SIZE for sigma in _SIGMAS]
+    maker = detector._map_maker(relative=False)
+    cases = list(maker.reconstruct(_draw_into(tiles, random)))
+    table = []
+    for constants in detector._map_constants():
+        detector._calibration.constants = constants
+        residuals = [
+            (drawn, maker.compare(image[None], values[None])[0]) for drawn, image, values in cases
+        ]
+        for smoothing in sigmas:
+            precisions = _average_precisions(detector, residuals, smoothing)
+            table.append({"smoothing": smoothing, **constants, **precisions})
+    return _best(table)
+
+
+def _tiles(planes: Iterable[Tensor], side: int, random: np.random.RandomState) -> list[Tensor]:
+    """Squares of the images, of the side of two patches or of the image's shorter one."""
+    tiles = []
+    for image in planes:
+        size = min(side, *image.shape[1:])
+        if size < MIN_SIDE:
+            continue
+        rows, columns = (range(0, length - size + 1, size) for length in image.shape[1:])
+        tiles += [image[:, y : y + size, x : x + size] for y in rows for x in columns]
+        if len(tiles) > 8 * _TILES:
+            break
+    chosen = random.permutation(len(tiles))[:_TILES]
+    return [tiles[index].clamp(0, 1) for index in chosen]
+
+
+def _draw_into(
+    tiles: list[Tensor], random: np.random.RandomState
+) -> Iterator[tuple[Drawn, Tensor]]:
+    for tile in tiles:
+        yield Drawn("good", np.zeros(tile.shape[1:], dtype=bool)), tile
+    n_rounds = -(-_LEAST_DRAWN // len(tiles))
+    for kind in PAINTERS:
+        for index, tile in enumerate(tiles * n_rounds):
+            canvas = tile.permute(1, 2, 0).double().numpy()
+            try:
+                altered, mask = draw_defect(canvas, [kind], random, index)
+            except ValueError:  # flat material shows no dent and no patch
+                continue
+            yield Drawn(kind, mask), torch.from_numpy(altered).permute(2, 0, 1).float()
+
+
+def _average_precisions(
+    detector: BaseDetector, residuals: list[tuple[Drawn, Tensor]], smoothing: float
+) -> dict[str, float]:
+    smooth = [(drawn, gaussian_smoothing(residual, smoothing)) for drawn, residual in residuals]
+    if detector.residual == "relative":
+        profile = BorderProfile.fit(
+            (values for drawn, values in smooth if drawn.kind == "good"),
+            reach=detector.network_.config["patch_size"] // 2,
+            logarithmic=detector._residual_is_logarithm,
+        )
+        smooth = [(drawn, profile.relative(values)) for drawn, values in smooth]
+    pooled: dict[str, tuple[list[np.ndarray], list[np.ndarray]]] = {}
+    for drawn, values in smooth:
+        if drawn.kind != "good":
+            # Every other pixel of every other row: neighbours are alike.
+            maps, masks = pooled.setdefault(drawn.kind, ([], []))
+            maps.append(values.cpu().numpy()[::2, ::2].ravel())
+            masks.append(drawn.mask[::2, ::2].ravel())
+    return {
+        kind: average_precision(np.concatenate(masks), np.concatenate(maps))
+        for kind, (maps, masks) in pooled.items()
+    }
+
+
+def average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
+    """Mean over the positives of the share of positives among what scores as high."""
+    found = truth[np.argsort(-scores, kind="stable")]
+    return float((np.cumsum(found) / np.arange(1, len(found) + 1))[found].mean())
+
+
+def _best(
+    table: list[dict[str, Any]],
 ) -> tuple[float, dict[str, float], list[dict[str, Any]]]:
-    """σ, constants and table."""
-    return detector.network_.config["patch_size"] / 16, {}, []
+    kinds = [kind for kind in PAINTERS if kind in table[0]]
+    best_of_kind = {kind: max(row[kind] for row in table) for kind in kinds}
+    findable = [kind for kind in kinds if best_of_kind[kind] >= _FINDABLE] or kinds
+    for row in table:
+        row["mean"] = float(np.mean([row[kind] for kind in findable]))
+    best = max(table, key=lambda row: row["mean"])
+    constants = {
+        name: value for name, value in best.items() if name not in {"smoothing", "mean", *kinds}
+    }
+    return best["smoothing"], constants, table

@@ -16,6 +16,10 @@ from sklearn_ssimae._maps.ssim import DEFAULT_C1, DEFAULT_C2, ssim_map
 from sklearn_ssimae._maps.windows import Window
 from sklearn_ssimae._training.trainer import Forward, Loss
 
+# Constants (c1, c2) of the map from which a fit chooses: from those of every library to the
+# paper's literal ones, which suit textures of high contrast.
+_CONSTANTS = [(1e-4, 9e-4), (1e-4, 3e-3), (1e-4, 1e-2), (1e-2, 3e-2)]
+
 
 @published
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -143,6 +147,14 @@ class SSIMAutoencoderDetector(BaseDetector):
     def c2_(self) -> float:
         """The parameter `c2`, or what was chosen for the map."""
         return self._constant("c2", DEFAULT_C2)
+
+    def _map_constants(self) -> list[dict[str, float]]:
+        if self.aggregate == "residual":
+            return [{}]  # the network would have to run again for each
+        given = {name: getattr(self, name) for name in ("c1", "c2")}
+        fixed = {name: float(value) for name, value in given.items() if value != "auto"}
+        candidates = [{"c1": c1, "c2": c2, **fixed} for c1, c2 in _CONSTANTS]
+        return [row for i, row in enumerate(candidates) if row not in candidates[:i]]
 
     def _constant(self, name: str, default: float) -> float:
         given = getattr(self, name)
