@@ -326,7 +326,7 @@ class Fit:
     def _snapshot(self) -> dict[str, Any]:
         """What a copy of the detector lacks to predict as if fit had ended now."""
         self.detector.n_iter_ = len(self.detector.loss_curve_)
-        self._calibrate(np.random.default_rng(0), chooses=False)
+        self._calibrate(np.random.default_rng(self.seeds[1]))
         return {"loss_curve_": list(self.detector.loss_curve_)}
 
     def _say(self, message: str) -> None:
