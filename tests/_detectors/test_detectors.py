@@ -51,11 +51,6 @@ def texture(*shape):
     return np.stack([cuts ** (1 + c / 2) for c in range(channels[0])], axis=-1)
 
 
-@pytest.fixture(params=DETECTORS, ids=lambda cls: cls.__name__)
-def cls(request):
-    return request.param
-
-
 @pytest.fixture(scope="module")
 def fitted_by_class():
     images = texture(6, 30, 40)
@@ -266,9 +261,7 @@ def test_scale(cls):
 def test_aggregate(cls_):
     """Against patches cut, reconstructed and averaged one at a time, with Hann weights."""
     X = texture(1, 21, 27)
-    detector = cheap(
-        cls_, residual="plain", opening_diameter=None, smoothing=0, stride=5
-    ).fit(X)
+    detector = cheap(cls_, residual="plain", opening_diameter=None, smoothing=0, stride=5).fit(X)
     image = X[0].astype(np.float32)
     rec, res, count = np.zeros((3, 21, 27))
     weights = np.outer(*(np.hanning(33)[1::2],) * 2)
