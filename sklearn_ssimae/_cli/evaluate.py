@@ -33,11 +33,12 @@ def run(options: Namespace) -> int:
     """Print a table of figures, a row a category, and store it as JSON if that is wanted."""
     detector = load_detector(options.detector)
     root, names = find_categories(options.data, options.category)
-    print(table_row("category", *AREAS.values(), "found", "false alarms"))
+    categories = {name: load_mvtec_ad(root, name) for name in names}
     rows = []
     with replacing(options.json) if options.json else nullcontext() as file:
-        for name in names:
-            rows.append({"category": name, **evaluate(detector, load_mvtec_ad(root, name))})
+        print(table_row("category", *AREAS.values(), "found", "false alarms"), flush=True)
+        for name, data in categories.items():
+            rows.append({"category": name, **evaluate(detector, data)})
             print(format_figures(rows[-1]), flush=True)
         if file:
             content = {"detector": str(options.detector), "categories": rows}

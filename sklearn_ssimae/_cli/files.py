@@ -33,6 +33,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     if path.is_dir():
         raise IsADirectoryError(f"{str(path)!r} is a folder; name a file.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {str(path.parent)!r}.")
     temporary = path.with_name(f"{path.name}.tmp")
     temporary.touch()
     try:
