@@ -32,4 +32,6 @@ def load(path):
 
 
 def files_in(folder):
-    return {path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()
+    }

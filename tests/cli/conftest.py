@@ -14,6 +14,7 @@ from sklearn_ssimae import SSIMAutoencoderDetector
 from sklearn_ssimae._cli.main import main
 from sklearn_ssimae.datasets import add_synthetic_defects
 
+
 @pytest.fixture
 def ssimae(capsys):
     """A function that runs the command line."""
