@@ -77,7 +77,7 @@ def load_detector(path: Path) -> Any:
         )
     if not isinstance(detector, tuple(DETECTORS.values())):
         raise ValueError(f"{str(path)!r} holds no detector, but a {type(detector).__name__}.")
-    check_is_fitted(detector, "threshold_")
+    check_is_fitted(detector)
     return detector
 
 

@@ -5,8 +5,8 @@ import os
 
 import numpy as np
 import pytest
-from cli_helpers import files_in
 from PIL import Image
+from shared_cli import files_in
 from skimage.measure import label, regionprops
 
 from sklearn_ssimae import SSIMAutoencoderDetector

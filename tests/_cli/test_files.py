@@ -9,8 +9,8 @@ import onnx
 import onnxruntime
 import pytest
 import skops.io
-from cli_helpers import CHEAPEST, files_in
 from PIL import Image
+from shared_cli import CHEAPEST, files_in
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LinearRegression
 

@@ -7,8 +7,8 @@ import warnings
 import joblib
 import numpy as np
 import pytest
-from cli_helpers import CHEAPEST, files_in, load
 from PIL import Image
+from shared_cli import CHEAPEST, files_in, load
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_ssimae import (
@@ -40,8 +40,7 @@ def test_the_file_holds_what_fit_makes(ssimae, photos, tmp_path):
     np.testing.assert_array_equal(detector.score_samples(good), expected.score_samples(good))
     assert files_in(tmp_path) == {"detector.skops"}
     *progress, summary = outcome.output.splitlines()
-    assert len(progress) == 2
-    assert all(line.endswith(" s left") for line in progress)
+    assert [line.endswith(" s left") for line in progress if "epoch" in line] == [True, True]
     assert f"2 epochs of 3 good images, threshold {detector.threshold_:.6g}" in summary
 
 

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from cli_helpers import files_in
 from PIL import Image
+from shared_cli import files_in
 from sklearn.metrics import roc_auc_score
 
 from sklearn_ssimae.datasets import load_mvtec_ad

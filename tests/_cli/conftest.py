@@ -5,8 +5,8 @@ import warnings
 import numpy as np
 import pytest
 import skops.io
-from cli_helpers import CHEAPEST, Outcome
 from PIL import Image
+from shared_cli import CHEAPEST, Outcome
 from skimage import data
 from sklearn.exceptions import ConvergenceWarning
 

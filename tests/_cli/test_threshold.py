@@ -1,9 +1,8 @@
 """``ssimae threshold``."""
 
 import pytest
-from cli_helpers import files_in, load
+from shared_cli import files_in, load
 
-from sklearn_ssimae import SSIMAutoencoderDetector
 from sklearn_ssimae.datasets import list_images
 
 
@@ -11,26 +10,21 @@ def test_a_value(ssimae, detector, detector_file, tmp_path):
     file = tmp_path / "strict.skops"
     outcome = ssimae("threshold", detector_file, "--value", "0.25", "-o", file)
     assert outcome.status == 0
+    assert outcome.output == f"{file}: threshold 0.25\n"
     assert load(file).get_params() == {**detector.get_params(), "threshold": 0.25}
-    assert outcome.output.startswith(f"{file}: threshold ")
-    assert outcome.output.endswith(f"was {detector.threshold_:.6g}\n")
+    assert load(file).threshold_ == 0.25
 
 
 @pytest.mark.parametrize(("more", "rate"), [([], 0.01), (["--false-alarm-rate", "0.2"], 0.2)])
-def test_a_rate(ssimae, photos, detector_file, tmp_path, monkeypatch, more, rate):
-    """The rate and the images reach the detector, and its new threshold the file."""
-
-    def recalibrate(self, X, *, false_alarm_rate):
-        assert list(X) == list_images(photos / "good")
-        self.threshold_ = 1.0 + false_alarm_rate
-        return self
-
-    monkeypatch.setattr(SSIMAutoencoderDetector, "recalibrate", recalibrate, raising=False)
+def test_a_rate(ssimae, photos, detector, detector_file, tmp_path, more, rate):
+    """The detector's file has a threshold that was set; what is learnt takes its place."""
     file = tmp_path / "detector.skops"
-    outcome = ssimae("threshold", detector_file, photos / "good", *more, "-o", file)
+    outcome = ssimae("threshold", detector_file, photos / "test", *more, "-o", file)
     assert outcome.status == 0
-    assert load(file).threshold_ == 1 + rate
-    assert f"threshold {1 + rate}, was " in outcome.output
+    expected = load(detector_file).set_params(threshold=None)
+    expected.fit_threshold(list_images(photos / "test"), false_alarm_rate=rate)
+    assert load(file).threshold_ == expected.threshold_ != detector.threshold_
+    assert outcome.output == f"{file}: threshold {expected.threshold_:.6g}\n"
 
 
 def test_the_same_file(ssimae, detector_file, tmp_path):
