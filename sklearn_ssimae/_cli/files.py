@@ -13,6 +13,7 @@ from typing import Any
 from sklearn.utils.validation import check_is_fitted
 
 import sklearn_ssimae
+from sklearn_ssimae.base import BaseDetector
 
 DETECTORS = {
     "ssim": sklearn_ssimae.SSIMAutoencoderDetector,
@@ -23,6 +24,10 @@ DETECTORS = {
 # All that a detector's file needs. Trusting whatever is called sklearn_ssimae.* would include
 # functions of other packages that our modules import.
 _TRUSTED = {f"{cls.__module__}.{cls.__qualname__}" for cls in DETECTORS.values()}
+
+
+class _ForeignTypesError(ValueError):
+    """A file holds types that are not trusted."""
 
 
 @contextmanager
@@ -53,32 +58,33 @@ def saving(path: Path) -> Iterator[Callable[[Any], None]]:
 
 
 def load_detector(path: Path) -> Any:
-    """A fitted detector of this package. Nothing else is loaded from a skops file."""
+    """A fitted detector. Of a skops file nothing is loaded but this package's own."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {str(path)!r}.")
     format_ = _format(path)
     try:
-        if path.suffix == ".joblib":
-            detector = format_.load(path)
-        else:
-            foreign = sorted(set(format_.get_untrusted_types(file=path)) - _TRUSTED)
-            detector = None if foreign else format_.load(path, trusted=sorted(_TRUSTED))
-    except PermissionError:
+        detector = format_.load(path) if path.suffix == ".joblib" else _load_skops(format_, path)
+    except (PermissionError, _ForeignTypesError):
         raise
     except Exception as error:  # damaged files raise whatever they like
         raise ValueError(
             f"{str(path)!r} is damaged, or no {path.suffix} file of a detector "
             f"({type(error).__name__}: {error})."
         ) from error
-    if path.suffix == ".skops" and foreign:
-        raise ValueError(
-            f"{str(path)!r} was not loaded: it holds {', '.join(foreign)}, and only this package's "
-            "detectors are trusted."
-        )
-    if not isinstance(detector, tuple(DETECTORS.values())):
+    if not isinstance(detector, BaseDetector):
         raise ValueError(f"{str(path)!r} holds no detector, but a {type(detector).__name__}.")
     check_is_fitted(detector)
     return detector
+
+
+def _load_skops(skops_io: Any, path: Path) -> Any:
+    foreign = sorted(set(skops_io.get_untrusted_types(file=path)) - _TRUSTED)
+    if foreign:
+        raise _ForeignTypesError(
+            f"{str(path)!r} was not loaded: it holds {', '.join(foreign)}, and only this package's "
+            "detectors are trusted."
+        )
+    return skops_io.load(path, trusted=sorted(_TRUSTED))
 
 
 def _format(path: Path) -> Any:

@@ -7,12 +7,13 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sklearn_ssimae._cli.arrivals import common_folder, find_images, watch
-from sklearn_ssimae._cli.files import load_detector, replacing
+from sklearn_ssimae._cli.files import load_detector
 from sklearn_ssimae._cli.main import ERROR
 from sklearn_ssimae._cli.results import TABLE, Results, Row, earlier_paths
 
@@ -48,13 +49,13 @@ def run(options: Namespace) -> int:
     except KeyboardInterrupt:
         if not options.watch:
             raise
-    if write_report and inspected:
-        with replacing(options.output / "report.html") as temporary:
-            write_report(temporary, detector, inspected)
     print(
         f"{counts['good']} good, {counts['defect']} with defects, {counts['']} not inspected; "
         f"threshold {detector.threshold_:.6g}; {table}"
     )
+    present = [path for path in inspected if Path(path).is_file()]
+    if write_report and present:
+        write_report(options.output / "report.html", detector, present)
     if counts[""]:
         return ERROR
     return int(options.fail_on_defect and counts["defect"] > 0)
