@@ -75,7 +75,7 @@ def _add_train(commands: Any) -> None:
         type=positive_number,
         metavar="M",
         help="time for the training. Two epochs that are thrown away measure the speed; the epochs "
-        "that fill the rest then run to the end, as the learning rate's cycle has to know "
+        "that fill the rest then run to the end, as the learning rate's course needs "
         "their number beforehand",
     )
     add(

@@ -11,7 +11,6 @@ from difflib import get_close_matches
 from typing import Any
 
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_ssimae._cli.files import DETECTORS, saving
 from sklearn_ssimae.datasets import list_images
@@ -29,7 +28,7 @@ def run(options: Namespace) -> int:
     with saving(options.output) as save:
         if options.minutes:
             n_epochs = epochs_within(60 * options.minutes, detector, images)
-            # Trained to the end of the learning rate's cycle.
+            # Trained to the end of the learning rate's course.
             detector.set_params(max_iter=n_epochs, n_iter_no_change=n_epochs)
         detector.fit(images)
         save(detector)
@@ -69,21 +68,20 @@ def parse_parameters(assignments: Sequence[str], known: Sequence[str]) -> dict[s
 
 
 def epochs_within(seconds: float, detector: Any, images: Sequence[str]) -> int:
-    """How many epochs fit into the time, less that of the two that are measured here."""
+    """How many epochs fit into the time, with all else that a fit does and this trial."""
     started = time.perf_counter()
     stopwatch = _Stopwatch()
-    # Learns a network and nothing else.
-    map_as_given = {"threshold": 1.0, "residual": "plain", "smoothing": 0.0}
-    trial = clone(detector).set_params(max_iter=2, verbose=0, **map_as_given)
+    trial = clone(detector).set_params(max_iter=2, verbose=0)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore")  # the fit to come says it again, if it still holds
         trial.set_callbacks(stopwatch).fit(images)
     if len(stopwatch.seconds) < 2:
         raise KeyboardInterrupt  # which fit takes for the end of the training
+    elapsed = time.perf_counter() - started
+    besides_epochs = elapsed - sum(stopwatch.seconds)
     # The first one also reads the images.
     per_epoch = stopwatch.seconds[-1]
-    left = seconds - (time.perf_counter() - started)
-    n_epochs = max(1, int(left / per_epoch))
+    n_epochs = max(1, int((seconds - elapsed - besides_epochs) / per_epoch))
     print(f"{n_epochs} epochs of {per_epoch:.2g} s", flush=True)
     return n_epochs
 

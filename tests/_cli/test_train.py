@@ -3,6 +3,7 @@
 import io
 import sys
 import warnings
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -135,15 +136,24 @@ def test_minutes_choose_the_number_of_epochs(ssimae, photos, tmp_path):
 
 
 def test_epochs_that_fill_the_time(photos, monkeypatch):
+    """The second of the two is measured, and what passes besides the epochs passes again."""
+    now = [0.0]
+
     class Slow(train._Stopwatch):
         def on_fit_task_end(self, estimator, context):
-            self.seconds.append(50 / (len(self.seconds) + 1))
+            if context.task_name == "fit":
+                now[0] += 7
+            else:
+                self.seconds.append(50 if not self.seconds else 25)
+                now[0] += self.seconds[-1]
 
     monkeypatch.setattr(train, "_Stopwatch", Slow)
+    monkeypatch.setattr(train, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     detector = L2AutoencoderDetector(**{**CHEAPEST, "n_patches": 8, "max_iter": 100})
     images = list_images(photos / "good")
-    # The second epoch, of 25 s, counts; little of the last 20 s is gone when it ends.
-    assert train.epochs_within(10 * 50 / 3 + 15, detector, images) == 10
+    assert train.epochs_within(50 + 25 + 7 + 10 * 25 + 7, detector, images) == 10
+    assert train.epochs_within(50 + 25 + 7 + 10 * 25 + 6, detector, images) == 9
+    assert train.epochs_within(1, detector, images) == 1
 
 
 def test_ctrl_c_while_the_speed_is_measured_ends_it_all(ssimae, photos, tmp_path, monkeypatch):
