@@ -10,23 +10,26 @@ import zlib
 import numpy as np
 from PIL import Image
 
-# Longest side of a picture, and its quality. Grain needs pixels more than it needs quality.
-_PICTURE_SIDE, _QUALITY = 640, 50
+# Longest side of a picture. Small ones can be fine; the grain of large ones needs pixels more than
+# it needs quality.
+_PICTURE_SIDE, _FINE, _COARSE = 640, 85, 50
 
 
 def encode_picture(unit: np.ndarray, max_bytes: int) -> str:
     """A picture (h, w) or (h, w, 3) in [0, 1] as WebP, reduced until it fits into `max_bytes`."""
     pixels = Image.fromarray(np.round(unit * 255).astype(np.uint8))
-    side = _PICTURE_SIDE
+    side, quality = _PICTURE_SIDE, _FINE
     while True:
         picture = pixels.copy()
         picture.thumbnail((side, side))
         file = io.BytesIO()
-        picture.save(file, "WEBP", quality=_QUALITY)
+        picture.save(file, "WEBP", quality=quality)
         if file.tell() <= max_bytes or side == 1:
             return base64.b64encode(file.getvalue()).decode()
-        # Somewhat less than in proportion: a reduced picture has more in each pixel.
-        side = max(1, int(0.9 * max(picture.size) * math.sqrt(max_bytes / file.tell())))
+        if quality == _COARSE:
+            # Somewhat less than in proportion: a reduced picture has more in each pixel.
+            side = max(1, int(0.9 * max(picture.size) * math.sqrt(max_bytes / file.tell())))
+        quality = _COARSE
 
 
 def pool(plane: np.ndarray, factor: int) -> np.ndarray:

@@ -241,6 +241,6 @@ for (const element of document.querySelectorAll(".card")) {
 }
 const near = new IntersectionObserver((entries) => {
   for (const entry of entries) (entry.isIntersecting ? show : hide)(cards.get(entry.target));
-}, { rootMargin: "400px" });
+}, { rootMargin: "200px" });
 for (const element of cards.keys()) near.observe(element);
 draw();

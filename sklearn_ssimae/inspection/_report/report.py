@@ -9,9 +9,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from importlib.resources import files
 from numbers import Integral
+from os import PathLike
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -38,7 +38,7 @@ _BLOCK_PIXELS = 2**20
 
 
 def write_report(
-    path: str | os.PathLike[str],
+    path: str | PathLike[str],
     detector: Any,
     images: Any,
     *,
@@ -143,7 +143,7 @@ default=None
 # Checks -------------------------------------------------------------------------------
 
 
-def _check_target(path: str | os.PathLike[str]) -> Path:
+def _check_target(path: str | PathLike[str]) -> Path:
     """The path of the report, if a file can be put there: known before an hour is spent."""
     target = Path(path)
     folder = target.parent
@@ -151,7 +151,7 @@ def _check_target(path: str | os.PathLike[str]) -> Path:
         raise IsADirectoryError(f"{str(target)!r} is a folder. Name a file in it.")
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"There is no folder {str(folder)!r} for the report. Make it first."
+            f"The report's folder {str(folder)!r} does not exist. Make it first."
         )
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"The report cannot be written into the folder {str(folder)!r}.")
@@ -173,8 +173,11 @@ def _check_arguments(detector: Any, images: Any, good: Any, max_images: int) -> 
 
 def _defective(masks: Any, n_images: int) -> np.ndarray:
     """Whether each image is defective by its mask or label."""
-    if np.ndim(masks) == 0 and not hasattr(masks, "__len__"):
-        raise ValueError(f"masks must hold a mask or a label for each image, got {masks!r}.")
+    if not is_masks(masks) and np.ndim(masks) != 1:
+        raise ValueError(
+            f"masks has the shape {np.shape(masks)}. Give masks (n, h, w), a list of masks (h, w), "
+            "or a label for each image."
+        )
     if len(masks) != n_images:
         raise ValueError(f"There are {len(masks)} masks for {n_images} images.")
     if is_masks(masks):
@@ -287,18 +290,15 @@ def _encode_planes(item: _Shown, scale: Scale) -> dict[str, Any]:
 
 
 def _names(images: ImageCollection) -> list[str]:
-    """Paths below the folder that all files have in common, or numbers of arrays."""
-    items = images.items if images.kind == "sequence" else [None] * len(images)
-    paths = [os.fspath(item) for item in items if isinstance(item, str | os.PathLike)]
+    """Paths below the folder that all files have in common; numbers of arrays."""
+    items = images.items if images.kind == "sequence" else ()
+    paths = {i: os.fspath(item) for i, item in enumerate(items) if isinstance(item, str | PathLike)}
     try:
-        folder = os.path.commonpath([os.path.dirname(path) for path in paths])
-        below = partial(os.path.relpath, start=folder or os.curdir)
+        folder = os.path.commonpath([os.path.dirname(path) for path in paths.values()])
+        paths = {i: os.path.relpath(path, folder or os.curdir) for i, path in paths.items()}
     except ValueError:  # no paths at all, or none in common: relative and absolute, two drives
-        below = str
-    return [
-        below(os.fspath(item)) if isinstance(item, str | os.PathLike) else f"image {index}"
-        for index, item in enumerate(items)
-    ]
+        pass
+    return [paths.get(i, f"image {i}") for i in range(len(images))]
 
 
 # Page ---------------------------------------------------------------------------------
