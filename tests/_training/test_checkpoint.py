@@ -9,6 +9,7 @@ import torch
 from filelock import FileLock
 from joblib import Parallel, delayed, parallel_config
 from killed import IMAGES, assert_same_model, cheap, leave_checkpoint, n_epochs_run
+from skimage import io
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 

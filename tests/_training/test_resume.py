@@ -22,7 +22,6 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_ssimae import (
-    L2AutoencoderDetector,
     VAEDetector,
 )
 from sklearn_ssimae._training import checkpoint as checkpoints
