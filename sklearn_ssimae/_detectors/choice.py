@@ -10,9 +10,10 @@ import torch
 from scipy.special import expit
 from torch import Tensor
 
+from sklearn_ssimae._detectors.probes import make_probes
 from sklearn_ssimae._maps.border import BorderProfile
 from sklearn_ssimae._maps.filters import gaussian_smoothing
-from sklearn_ssimae.datasets._drawing import MIN_SIDE, PAINTERS, draw_defect
+from sklearn_ssimae.datasets._drawing import MIN_SIDE, Painter, draw_defect
 
 if TYPE_CHECKING:
     from sklearn_ssimae._detectors.base import BaseDetector
@@ -73,7 +74,8 @@ def choose_map(
     if detector.smoothing == "auto":
         sigmas = [sigma * patch_size / _PATCH_SIZE for sigma in _SIGMAS]
     maker = detector._map_maker(relative=False)
-    cases = list(maker.reconstruct(_draw_into(tiles, random)))
+    probes = make_probes(patch_size)
+    cases = list(maker.reconstruct(_draw_into(tiles, random, probes)))
     table = []
     for constants in detector._map_constants():
         detector._calibration.constants = constants
@@ -83,7 +85,7 @@ def choose_map(
         for smoothing in sigmas:
             qualities = _qualities(detector, residuals, smoothing)
             table.append({"smoothing": smoothing, **constants, **qualities})
-    return _best(table)
+    return _best(table, list(probes))
 
 
 def _tiles(planes: Iterable[Tensor], side: int, random: np.random.RandomState) -> list[Tensor]:
@@ -102,16 +104,16 @@ def _tiles(planes: Iterable[Tensor], side: int, random: np.random.RandomState) -
 
 
 def _draw_into(
-    tiles: list[Tensor], random: np.random.RandomState
+    tiles: list[Tensor], random: np.random.RandomState, probes: dict[str, Painter]
 ) -> Iterator[tuple[Drawn, Tensor]]:
     for tile in tiles:
         yield Drawn("good", np.zeros(tile.shape[1:], dtype=bool)), tile
     n_rounds = -(-_LEAST_DRAWN // len(tiles))
-    for kind in PAINTERS:
+    for kind in probes:
         for index, tile in enumerate(tiles * n_rounds):
             canvas = tile.permute(1, 2, 0).double().numpy()
             try:
-                altered, mask = draw_defect(canvas, [kind], random, index)
+                altered, mask = draw_defect(canvas, [kind], random, index, probes)
             except ValueError:  # flat material shows no dent and no patch
                 continue
             yield Drawn(kind, mask), torch.from_numpy(altered).permute(2, 0, 1).float()
@@ -179,9 +181,9 @@ def average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
 
 
 def _best(
-    table: list[dict[str, Any]],
+    table: list[dict[str, Any]], probes: list[str]
 ) -> tuple[float, dict[str, float], list[dict[str, Any]]]:
-    kinds = [kind for kind in PAINTERS if kind in table[0]]
+    kinds = [kind for kind in probes if kind in table[0]]
     for row in table:
         row["mean"] = float(np.mean([row[kind] for kind in kinds]))
     best = max(table, key=lambda row: row["mean"])

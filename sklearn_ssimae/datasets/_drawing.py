@@ -27,11 +27,19 @@ def one_state_each(
 
 
 def draw_defect(
-    canvas: np.ndarray, kinds: list[str], random: np.random.RandomState, index: int
+    canvas: np.ndarray,
+    kinds: list[str],
+    random: np.random.RandomState,
+    index: int,
+    painters: dict[str, Painter] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One visible defect drawn into an image (h, w, c), and its mask (h, w)."""
+    """One visible defect drawn into an image (h, w, c), and its mask (h, w).
+
+    `painters` holds what draws each kind, `PAINTERS` by default.
+    """
+    painters = painters or PAINTERS
     for _ in range(_ATTEMPTS):
-        altered, weight = PAINTERS[kinds[random.randint(len(kinds))]](canvas, random)
+        altered, weight = painters[kinds[random.randint(len(kinds))]](canvas, random)
         altered = np.clip(altered, 0, 1)
         visible = np.abs(altered - canvas).max(axis=-1) >= _VISIBLE
         core = weight > 0.5
@@ -87,18 +95,22 @@ def _thread(canvas: np.ndarray, random: np.random.RandomState) -> tuple[np.ndarr
     return altered, np.maximum(strand, 0.4 * shadow)
 
 
-def _stain(canvas: np.ndarray, random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
-    distance, _ = _blot(canvas.shape[:2], random, radius=random.uniform(0.05, 0.14))
-    weight = _smooth_step((1.15 - distance) / 0.3)
+def stain(
+    canvas: np.ndarray, random: np.random.RandomState, radius: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    distance, _ = blot(canvas.shape[:2], random, radius=radius or random.uniform(0.05, 0.14))
+    weight = smooth_step((1.15 - distance) / 0.3)
     strength = random.uniform(0.3, 0.5) * random.uniform(0.6, 1, size=canvas.shape[-1])
     # Stains dry darkest at the rim.
-    dose = weight * (0.75 + 0.25 * _smooth_step((distance - 0.6) / 0.3))
+    dose = weight * (0.75 + 0.25 * smooth_step((distance - 0.6) / 0.3))
     tone = _tone(canvas, weight, random)
     return canvas + dose[..., None] * strength * (tone - canvas), weight
 
 
-def _dent(canvas: np.ndarray, random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
-    distance, centre = _blot(canvas.shape[:2], random, radius=random.uniform(0.06, 0.14))
+def dent(
+    canvas: np.ndarray, random: np.random.RandomState, radius: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    distance, centre = blot(canvas.shape[:2], random, radius=radius or random.uniform(0.06, 0.14))
     weight = (1 - (distance / 1.3).clip(max=1) ** 2) ** 2
     pull = random.uniform(0.35, 0.6) * random.choice([-1, 1])
     positions = np.moveaxis(np.indices(canvas.shape[:2]), 0, -1)
@@ -108,10 +120,12 @@ def _dent(canvas: np.ndarray, random: np.random.RandomState) -> tuple[np.ndarray
     return altered + shade[..., None], weight
 
 
-def _patch(canvas: np.ndarray, random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
+def patch(
+    canvas: np.ndarray, random: np.random.RandomState, radius: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     shape = canvas.shape[:2]
-    distance, centre = _blot(shape, random, radius=random.uniform(0.06, 0.12))
-    weight = _smooth_step((1.1 - distance) / 0.2)
+    distance, centre = blot(shape, random, radius=radius or random.uniform(0.06, 0.12))
+    weight = smooth_step((1.1 - distance) / 0.2)
     angle, zoom = random.uniform(np.pi / 4, 7 * np.pi / 4), 2 ** random.choice([-0.7, 0.7])
     turn = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     positions = np.moveaxis(np.indices(shape), 0, -1)
@@ -120,56 +134,15 @@ def _patch(canvas: np.ndarray, random: np.random.RandomState) -> tuple[np.ndarra
     return canvas + weight[..., None] * (moved - canvas), weight
 
 
-def _lump(canvas: np.ndarray, random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
-    weight = _region(canvas.shape[:2], random)
-    tone = random.uniform(0, 1) + 0.08 * _smooth_grain(canvas.shape[:2], random, 1.0)
-    return canvas + weight[..., None] * (tone[..., None] - canvas), weight
-
-
-def _blur(canvas: np.ndarray, random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
-    weight = _region(canvas.shape[:2], random)
-    return canvas + weight[..., None] * (_blurred(canvas) - canvas), weight
-
-
-def _grain(canvas: np.ndarray, random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
-    weight = _region(canvas.shape[:2], random)
-    grain = _smooth_grain(canvas.shape[:2], random, random.uniform(0.5, 1.5))
-    altered = _blurred(canvas) + random.uniform(0.3, 1) * canvas.std() * grain[..., None]
-    return canvas + weight[..., None] * (altered - canvas), weight
-
-
-def _region(shape: tuple[int, ...], random: np.random.RandomState) -> np.ndarray:
-    """Weights of a blot from a few pixels to an eighth of the image across, sharp at the rim."""
-    radius = np.exp(random.uniform(*np.log([0.025, 0.12])))
-    distance, _ = _blot(shape, random, radius=radius)
-    return _smooth_step((1.1 - distance) / 0.25)
-
-
-def _blurred(canvas: np.ndarray) -> np.ndarray:
-    sigma = 0.03 * min(canvas.shape[:2])
-    return np.asarray(ndimage.gaussian_filter(canvas, (sigma, sigma, 0)))
-
-
-def _smooth_grain(
-    shape: tuple[int, ...], random: np.random.RandomState, sigma: float
-) -> np.ndarray:
-    """Noise (h, w) of deviation 1 whose neighbours are alike over σ pixels."""
-    noise = ndimage.gaussian_filter(random.normal(size=shape), sigma)
-    return np.asarray(noise / noise.std())
-
-
 Painter = Callable[[np.ndarray, np.random.RandomState], tuple[np.ndarray, np.ndarray]]
 # Each takes an image (h, w, c) in [0, 1] and returns it with a defect, and the defect's
-# weight (h, w) in [0, 1].
+# weight (h, w) in [0, 1]. Those of blots also take their radius, in units of the shorter side.
 PAINTERS: dict[str, Painter] = {
     "scratch": _scratch,
-    "stain": _stain,
-    "dent": _dent,
+    "stain": stain,
+    "dent": dent,
     "thread": _thread,
-    "patch": _patch,
-    "lump": _lump,
-    "blur": _blur,
-    "grain": _grain,
+    "patch": patch,
 }
 
 
@@ -204,7 +177,7 @@ def coverage(shape: tuple[int, ...], points: np.ndarray, radii: np.ndarray) -> n
     return covered
 
 
-def _blot(
+def blot(
     shape: tuple[int, ...], random: np.random.RandomState, *, radius: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Distance (h, w) from a centre, in units of an irregular outline, and the centre.
@@ -231,7 +204,7 @@ def _sample(canvas: np.ndarray, positions: np.ndarray) -> np.ndarray:
     return np.stack(channels, axis=-1)
 
 
-def _smooth_step(x: np.ndarray) -> np.ndarray:
+def smooth_step(x: np.ndarray) -> np.ndarray:
     x = np.clip(x, 0, 1)
     return x * x * (3 - 2 * x)
 
