@@ -98,7 +98,9 @@ def _check_container(X: Any) -> None:
             f"X is a {kind} object. Decode it first: PIL.Image.open(io.BytesIO(X)). {_WANTED}."
         )
     if isinstance(X, Mapping):
-        raise TypeError(f"X is a {kind}, which has no order of images. {_WANTED}: list(X.values()).")
+        raise TypeError(
+            f"X is a {kind}, which has no order of images. {_WANTED}: list(X.values())."
+        )
     if isinstance(X, Iterable) and not hasattr(X, "__getitem__") and not hasattr(X, "__array__"):
         raise TypeError(
             f"X is a {kind}, and images are needed more than once and by their number. {_WANTED}: "

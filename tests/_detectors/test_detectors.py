@@ -266,9 +266,7 @@ def test_scale(cls):
 def test_aggregate(cls_):
     """Against patches cut, reconstructed and averaged one at a time, with Hann weights."""
     X = texture(1, 21, 27)
-    detector = cheap(
-        cls_, residual="plain", opening_diameter=None, smoothing=0, stride=5
-    ).fit(X)
+    detector = cheap(cls_, residual="plain", opening_diameter=None, smoothing=0, stride=5).fit(X)
     image = X[0].astype(np.float32)
     rec, res, count = np.zeros((3, 21, 27))
     weights = np.outer(*(np.hanning(33)[1::2],) * 2)
