@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.utils._set_output import _wrap_data_with_container
@@ -17,8 +17,11 @@ class FramesOfRows:
     have more than two axes.
     """
 
+    _sklearn_auto_wrap_output_keys: ClassVar[set[str]]
+
     def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options, auto_wrap_output_keys=None)
+        options["auto_wrap_output_keys"] = None
+        super().__init_subclass__(**options)
         cls._sklearn_auto_wrap_output_keys = {"transform"}
 
 
