@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.utils._set_output import _wrap_data_with_container
@@ -23,6 +23,16 @@ class FramesOfRows:
         options["auto_wrap_output_keys"] = None
         super().__init_subclass__(**options)
         cls._sklearn_auto_wrap_output_keys = {"transform"}
+
+    if TYPE_CHECKING:
+
+        def fit(self, X: Any, y: Any = None) -> Any: ...
+
+        def transform(self, X: Any) -> Any: ...
+
+    def fit_transform(self, X: Any, y: Any = None) -> Any:
+        """`fit`, then `transform` of the same X."""
+        return self.fit(X, y).transform(X)
 
 
 def framed(transform: Callable[..., Any]) -> Callable[..., Any]:

@@ -101,7 +101,8 @@ def _check_container(X: Any) -> None:
         raise TypeError(
             f"X is a {kind}, which has no order of images. {_WANTED}: list(X.values())."
         )
-    if isinstance(X, Iterable) and not hasattr(X, "__getitem__") and not hasattr(X, "__array__"):
+    is_array = hasattr(X, "__array__") or hasattr(X, "shape")  # sparse matrices have a shape
+    if isinstance(X, Iterable) and not hasattr(X, "__getitem__") and not is_array:
         raise TypeError(
             f"X is a {kind}, and images are needed more than once and by their number. {_WANTED}: "
             "list(X) if it holds these; the batches of a loader, torch.cat([b for b in X]), "
