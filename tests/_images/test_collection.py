@@ -307,7 +307,7 @@ def test_bad_data_range(given):
 )
 def test_images_far_out_of_range_draw_a_warning(image, data_range):
     both = (
-        rf"image 3 holds values in \[{image.min():g}, {image.max():g}\].*"
+        rf"image 3, of \w+, holds values in \[{image.min():g}, {image.max():g}\].*"
         rf"fitted on \[{data_range[0]:g}, {data_range[1]:g}\]"
     )
     with pytest.warns(UserWarning, match=both):
