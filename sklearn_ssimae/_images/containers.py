@@ -97,7 +97,7 @@ def _check_container(X: Any) -> None:
         raise TypeError(
             f"X is a {kind} object. Decode it first: PIL.Image.open(io.BytesIO(X)). {_WANTED}."
         )
-    if isinstance(X, Mapping):
+    if isinstance(X, Mapping) and not hasattr(X, "shape"):  # sparse matrices of keys
         raise TypeError(
             f"X is a {kind}, which has no order of images. {_WANTED}: list(X.values())."
         )
