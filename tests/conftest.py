@@ -11,3 +11,12 @@ os.environ["MPLBACKEND"] = "Agg"
 import torch
 
 torch.set_num_threads(1)
+
+import pytest  # noqa: E402
+from shared import DETECTORS  # noqa: E402
+
+
+@pytest.fixture(params=DETECTORS, ids=lambda cls: cls.__name__)
+def cls(request):
+    """Each class of detectors."""
+    return request.param

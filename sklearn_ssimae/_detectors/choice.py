@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from scipy.special import expit
 from torch import Tensor
 
 from sklearn_ssimae._maps.border import BorderProfile
@@ -23,8 +24,9 @@ _PATCH_SIZE = 128
 _TILES = 16
 # Drawn defects of each kind, at least: few squares are drawn on again.
 _LEAST_DRAWN = 8
-# A kind whose average precision stays below this with every setting is not found by any.
-_FINDABLE = 0.1
+# Logarithm by which a defect exceeds good material, or falls short of it, and still counts as
+# three quarters of one found, or a quarter.
+_SOFTNESS = 0.3
 
 
 class Drawn(NamedTuple):
@@ -52,16 +54,15 @@ def choose_map(
     smoothing : float
     constants : dict of float
     table : list of dict
-        A row for each setting: "smoothing", the constants, the average precision of the pixels
-        of each kind of defect, and "mean", over the kinds that any setting finds, by which
-        the choice is made.
+        A row for each setting: "smoothing", the constants, the `quality` of each kind of defect,
+        and "mean", by which the choice is made.
         All of it None if nothing could be drawn: the images are smaller than 16 pixels.
 
     Notes
     -----
-    The pixels of a kind are those of its drawn images: the defect's against all others, which
-    hold what the defect spoils around it. A mean over all pixels of all kinds would be that of
-    the largest and plainest.
+    Kinds count alike: all pixels of all kinds together would say what is best for the largest
+    and plainest. A defect's pixels are held against all others of the same images, among them those
+    that it spoils around it.
     """
     random = np.random.RandomState(int(rng.integers(2**31 - 1)))
     tiles = _tiles(planes, 2 * detector.network_.config["patch_size"], random)
@@ -80,8 +81,8 @@ def choose_map(
             (drawn, maker.compare(image[None], values[None])[0]) for drawn, image, values in cases
         ]
         for smoothing in sigmas:
-            precisions = _average_precisions(detector, residuals, smoothing)
-            table.append({"smoothing": smoothing, **constants, **precisions})
+            qualities = _qualities(detector, residuals, smoothing)
+            table.append({"smoothing": smoothing, **constants, **qualities})
     return _best(table)
 
 
@@ -116,9 +117,10 @@ def _draw_into(
             yield Drawn(kind, mask), torch.from_numpy(altered).permute(2, 0, 1).float()
 
 
-def _average_precisions(
+def _qualities(
     detector: BaseDetector, residuals: list[tuple[Drawn, Tensor]], smoothing: float
 ) -> dict[str, float]:
+    """How well each kind of drawn defect is found by a map."""
     smooth = [(drawn, gaussian_smoothing(residual, smoothing)) for drawn, residual in residuals]
     if detector.residual == "relative":
         profile = BorderProfile.fit(
@@ -127,33 +129,61 @@ def _average_precisions(
             logarithmic=detector._residual_is_logarithm,
         )
         smooth = [(drawn, profile.relative(values)) for drawn, values in smooth]
-    pooled: dict[str, tuple[list[np.ndarray], list[np.ndarray]]] = {}
+    good = [float(values.max()) for drawn, values in smooth if drawn.kind == "good"]
+    by_kind: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     for drawn, values in smooth:
         if drawn.kind != "good":
-            # Every other pixel of every other row: neighbours are alike.
-            maps, masks = pooled.setdefault(drawn.kind, ([], []))
-            maps.append(values.cpu().numpy()[::2, ::2].ravel())
-            masks.append(drawn.mask[::2, ::2].ravel())
+            by_kind.setdefault(drawn.kind, []).append((drawn.mask, values.cpu().numpy()))
     return {
-        kind: average_precision(np.concatenate(masks), np.concatenate(maps))
-        for kind, (maps, masks) in pooled.items()
+        kind: quality(pairs, max(good), logarithmic=detector._residual_is_logarithm)
+        for kind, pairs in by_kind.items()
     }
 
 
+def quality(
+    pairs: list[tuple[np.ndarray, np.ndarray]], largest_good: float, *, logarithmic: bool
+) -> float:
+    """How well a map finds defects, in [0, 1]: their pixels, and that there is one.
+
+    Parameters
+    ----------
+    pairs : list of (mask, map), both of shape (h, w)
+    largest_good : float
+        The largest value of maps of good material.
+    logarithmic : bool
+        Whether maps are logarithms.
+
+    Returns
+    -------
+    quality : float
+        The mean of two parts. The average precision of all pixels. And a share of defects that
+        stand out, which a step would count by ones: the logistic function of the logarithm by
+        which the largest value on the defect exceeds that of good material.
+    """
+    # Every other pixel of every other row: neighbours are alike.
+    truth = np.concatenate([mask[::2, ::2].ravel() for mask, _ in pairs])
+    scores = np.concatenate([values[::2, ::2].ravel() for _, values in pairs])
+    largest = np.array([values[mask].max() for mask, values in pairs], dtype=np.float64)
+    if logarithmic:
+        excess = largest - largest_good
+    else:
+        excess = np.log(np.maximum(largest, 1e-12) / max(largest_good, 1e-12))
+    return float(average_precision(truth, scores) + expit(excess / _SOFTNESS).mean()) / 2
+
+
 def average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
-    """Mean over the positives of the share of positives among what scores as high."""
+    """Mean over the positives of the share of positives among what scores as high; 0 for none."""
     found = truth[np.argsort(-scores, kind="stable")]
-    return float((np.cumsum(found) / np.arange(1, len(found) + 1))[found].mean())
+    precision = np.cumsum(found) / np.arange(1, len(found) + 1)
+    return float(precision[found].mean()) if found.any() else 0.0
 
 
 def _best(
     table: list[dict[str, Any]],
 ) -> tuple[float, dict[str, float], list[dict[str, Any]]]:
     kinds = [kind for kind in PAINTERS if kind in table[0]]
-    best_of_kind = {kind: max(row[kind] for row in table) for kind in kinds}
-    findable = [kind for kind in kinds if best_of_kind[kind] >= _FINDABLE] or kinds
     for row in table:
-        row["mean"] = float(np.mean([row[kind] for kind in findable]))
+        row["mean"] = float(np.mean([row[kind] for kind in kinds]))
     best = max(table, key=lambda row: row["mean"])
     constants = {
         name: value for name, value in best.items() if name not in {"smoothing", "mean", *kinds}

@@ -20,7 +20,7 @@ FALSE_ALARM_RATE = 0.01
 
 # An image is cut into so many blocks along either side.
 _BLOCKS = 4
-# Deviation of the largest residuals of images, over that of the blocks of an image. Images
+# Scale of the largest residuals of images, over that of the blocks of an image. Images
 # differ as their parts do, and in lighting, focus and the like, which the parts share.
 _IMAGES_OVER_BLOCKS = 1.5
 # What the blocks say counts as much as so many images.
@@ -120,8 +120,9 @@ def false_alarm_threshold(
 
     *Extrapolated*, with fewer: largest residuals are taken to follow a Gumbel distribution, the
     limit that maxima of many values with light tails tend to [2]_. Its scale β comes from the
-    variance v = π²β²/6 of the n largest residuals and from that of the largest residuals of the
-    4 × 4 blocks of each image, which is multiplied by 1.5² (images differ more than the parts
+    L-scale β ln 2 of the n largest residuals, half their mean difference, which a single odd
+    image alters less than a variance; and from the variance π²β²/6 of the largest residuals of the
+    4 × 4 blocks of each image. The latter β is multiplied by 1.5 (images differ more than the parts
     of one) and counts as much as two further images. The threshold is m + k(n) β, where m is the
     mean of the largest residuals and k(n) the prediction limit: the factor at which a further
     image is exceeded by with probability `rate`, averaged over what chance makes of m and β.
@@ -142,18 +143,20 @@ def false_alarm_threshold(
     rank = math.ceil((n_images + 1) * (1 - rate) - 1e-9)
     if rank <= n_images and not growth.any():
         return Threshold(float(np.sort(largest)[rank - 1]), True, n_images, rate)
-    by_blocks = float(np.mean([image.block_variance for image in images]))
-    scale = float(_pooled_scale(_IMAGES_OVER_BLOCKS**2 * by_blocks, largest))
+    by_blocks = math.sqrt(np.mean([image.block_variance for image in images])) / _DEVIATION
+    scale = float(_pooled_scale(_IMAGES_OVER_BLOCKS * by_blocks, largest))
     value = float((largest + scale * growth).mean()) + prediction_factor(n_images, rate) * scale
     return Threshold(value, False, n_images, rate)
 
 
 def _pooled_scale(by_blocks: float, largest: np.ndarray) -> np.ndarray:
-    """Gumbel scale of largest residuals (..., n), from their variance and the blocks'."""
-    freedom = largest.shape[-1] - 1
-    squares = np.square(largest - largest.mean(axis=-1, keepdims=True)).sum(axis=-1)
-    variance = (_BLOCKS_COUNT_AS * by_blocks + squares) / (_BLOCKS_COUNT_AS + freedom)
-    return np.asarray(np.sqrt(variance) / _DEVIATION)
+    """Gumbel scale of largest residuals (..., n): from their L-scale and the blocks' scale."""
+    n_images = largest.shape[-1]
+    ranks = 2 * np.arange(n_images) - (n_images - 1)
+    # The sum of half the differences of all pairs, divided by the pairs of one image.
+    differences = (np.sort(largest, axis=-1) * ranks).sum(axis=-1) / n_images
+    total = _BLOCKS_COUNT_AS * by_blocks + differences / math.log(2)
+    return np.asarray(total / (_BLOCKS_COUNT_AS + n_images - 1))
 
 
 @lru_cache(maxsize=64)
@@ -165,7 +168,7 @@ def prediction_factor(n_images: int, rate: float) -> float:
     """
     draws = np.random.RandomState(0).gumbel(size=(_DRAWS, n_images))
     means = draws.mean(axis=1)
-    scales = _pooled_scale(_DEVIATION**2, draws)
+    scales = _pooled_scale(1.0, draws)
 
     def excess(factor: float) -> float:
         return float(gumbel_r.sf(means + factor * scales).mean()) - rate

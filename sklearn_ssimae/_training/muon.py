@@ -55,6 +55,8 @@ class Muon(torch.optim.Optimizer):
         """One step; a parameter without a gradient stays as it is."""
         for group in self.param_groups:
             params = [param for param in group["params"] if param.grad is not None]
+            if not params:
+                continue
             momenta = [self._momentum(param) for param in params]
             gradients = [param.grad for param in params]
             torch._foreach_lerp_(momenta, gradients, 1 - _MOMENTUM)

@@ -32,6 +32,9 @@ def add_synthetic_defects(
         - "dent": the texture bulges or shrinks around a point, lit from one side.
         - "thread": a strand that curls over the texture and casts a shadow.
         - "patch": a piece of the image from elsewhere, turned and resized.
+        - "lump": a blot of other material that has hardly any texture.
+        - "blur": the texture loses its fine detail.
+        - "grain": noise takes the place of the texture.
     n_defects : int, default=2
         Defects an image gets, at least 1. Their size is relative to the image's.
     random_state : int, RandomState instance or None, default=None

@@ -120,6 +120,44 @@ def _patch(canvas: np.ndarray, random: np.random.RandomState) -> tuple[np.ndarra
     return canvas + weight[..., None] * (moved - canvas), weight
 
 
+def _lump(canvas: np.ndarray, random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
+    weight = _region(canvas.shape[:2], random)
+    tone = random.uniform(0, 1) + 0.08 * _smooth_grain(canvas.shape[:2], random, 1.0)
+    return canvas + weight[..., None] * (tone[..., None] - canvas), weight
+
+
+def _blur(canvas: np.ndarray, random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
+    weight = _region(canvas.shape[:2], random)
+    return canvas + weight[..., None] * (_blurred(canvas) - canvas), weight
+
+
+def _grain(canvas: np.ndarray, random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
+    weight = _region(canvas.shape[:2], random)
+    grain = _smooth_grain(canvas.shape[:2], random, random.uniform(0.5, 1.5))
+    altered = _blurred(canvas) + random.uniform(0.3, 1) * canvas.std() * grain[..., None]
+    return canvas + weight[..., None] * (altered - canvas), weight
+
+
+def _region(shape: tuple[int, ...], random: np.random.RandomState) -> np.ndarray:
+    """Weights of a blot from a few pixels to an eighth of the image across, sharp at the rim."""
+    radius = np.exp(random.uniform(*np.log([0.025, 0.12])))
+    distance, _ = _blot(shape, random, radius=radius)
+    return _smooth_step((1.1 - distance) / 0.25)
+
+
+def _blurred(canvas: np.ndarray) -> np.ndarray:
+    sigma = 0.03 * min(canvas.shape[:2])
+    return np.asarray(ndimage.gaussian_filter(canvas, (sigma, sigma, 0)))
+
+
+def _smooth_grain(
+    shape: tuple[int, ...], random: np.random.RandomState, sigma: float
+) -> np.ndarray:
+    """Noise (h, w) of deviation 1 whose neighbours are alike over σ pixels."""
+    noise = ndimage.gaussian_filter(random.normal(size=shape), sigma)
+    return np.asarray(noise / noise.std())
+
+
 Painter = Callable[[np.ndarray, np.random.RandomState], tuple[np.ndarray, np.ndarray]]
 # Each takes an image (h, w, c) in [0, 1] and returns it with a defect, and the defect's
 # weight (h, w) in [0, 1].
@@ -129,6 +167,9 @@ PAINTERS: dict[str, Painter] = {
     "dent": _dent,
     "thread": _thread,
     "patch": _patch,
+    "lump": _lump,
+    "blur": _blur,
+    "grain": _grain,
 }
 
 

@@ -1,8 +1,8 @@
-"""Pictures of what detectors see: residual maps, SSIM's factors, curves over pixels.
+"""Pictures of what detectors see: residual maps, SSIM's factors, curves over pixels, a report.
 
-The classes follow scikit-learn's displays: a class method computes and draws, the object keeps
-what was computed, and `plot` draws it again. They need matplotlib,
-``pip install "sklearn-ssimae[plot]"``.
+`write_report` writes an HTML file in which the threshold can be moved. The classes follow
+scikit-learn's displays: a class method computes and draws, the object keeps what was computed, and
+`plot` draws it again. They need matplotlib, ``pip install "sklearn-ssimae[plot]"``.
 
 Colour scales are cividis, whose lightness rises evenly and which looks much the same to
 colour-blind eyes; yellow is anomalous in all of them. Outlines differ by their dashes as well
@@ -10,7 +10,8 @@ as by their colours.
 """
 
 from sklearn_ssimae.inspection._pixel_curve import PixelCurveDisplay
+from sklearn_ssimae.inspection._report import write_report
 from sklearn_ssimae.inspection._residual_map import ResidualMapDisplay
 from sklearn_ssimae.inspection._ssim_components import SSIMComponentsDisplay
 
-__all__ = ["PixelCurveDisplay", "ResidualMapDisplay", "SSIMComponentsDisplay"]
+__all__ = ["PixelCurveDisplay", "ResidualMapDisplay", "SSIMComponentsDisplay", "write_report"]

@@ -28,11 +28,6 @@ DETECTORS = [SSIMAutoencoderDetector, L2AutoencoderDetector, VAEDetector, FMAEDe
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
-@pytest.fixture(params=DETECTORS, ids=lambda cls: cls.__name__)
-def cls(request):
-    return request.param
-
-
 def cheap(cls=L2AutoencoderDetector, **params):
     """A detector that fits in a moment."""
     cheapest = dict(

@@ -280,7 +280,7 @@ def test_search_on_the_cluster(client):
     def search():
         return GridSearchCV(
             L2AutoencoderDetector(**CHEAP),
-            {"latent_dim": [2, 5], "learning_rate": ["constant", "one_cycle"]},
+            {"latent_dim": [2, 5], "learning_rate": ["constant", "trapezoid"]},
             scoring=pixel_scorer("roc_auc"),
             cv=KFold(2),
         )

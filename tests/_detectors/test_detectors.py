@@ -51,11 +51,6 @@ def texture(*shape):
     return np.stack([cuts ** (1 + c / 2) for c in range(channels[0])], axis=-1)
 
 
-@pytest.fixture(params=DETECTORS, ids=lambda cls: cls.__name__)
-def cls(request):
-    return request.param
-
-
 @pytest.fixture(scope="module")
 def fitted_by_class():
     images = texture(6, 30, 40)

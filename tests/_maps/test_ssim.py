@@ -1,34 +1,18 @@
+"""The values of the structural similarity, by oracles and by hand."""
+
 import kornia
 import numpy as np
 import pytest
 import torch
+from image_pairs import EXPONENTS, WINDOWS, components_product, random_pair, texture_pair
 from numpy.testing import assert_allclose, assert_array_equal
-from skimage import data
 from skimage.metrics import structural_similarity
 
 from sklearn_ssimae import ssim_components, ssim_map
-from sklearn_ssimae._maps import windows
 from sklearn_ssimae._maps.ssim import DEFAULT_C1, DEFAULT_C2, _signed_power
 
-WINDOWS = ["uniform", "gaussian"]
-# An exponent other than 1 leaves the fused path.
-EXPONENTS = [{}, dict(gamma=0.5), dict(alpha=2, beta=0.7, gamma=1.5)]
 # Smaller than a block of columns, whole blocks, and no multiples of one.
 SIZES = [(19, 23), (64, 64), (65, 127), (130, 200), (300, 37)]
-
-
-def random_pair(shape, dtype=np.float64, seed=0, noise=0.2):
-    """An image and a noisy copy, both in [0, 1]."""
-    rng = np.random.default_rng(seed)
-    x = rng.random(shape)
-    y = np.clip(x + noise * rng.standard_normal(shape), 0, 1)
-    return x.astype(dtype), y.astype(dtype)
-
-
-def texture_pair(dtype):
-    x = data.brick()[:200, :170] / 255.0
-    y = np.clip(0.8 * np.roll(x, 1, axis=1) + 0.1, 0, 1)
-    return x.astype(dtype), y.astype(dtype)
 
 
 def skimage_ssim(x, y, *, window="uniform", window_size=11, sigma=1.5, c1=1e-4, c2=9e-4):
@@ -70,18 +54,6 @@ def explicit_components(x, y, *, window="uniform", window_size=11, sigma=1.5, c1
     contrast = (2 * sp * sq + c2) / (sp**2 + sq**2 + c2)
     structure = (2 * spq + c2) / (2 * sp * sq + c2)
     return luminance, contrast, structure
-
-
-def gradient(function, x, y, **options):
-    """Gradients by both images of a weighted sum of the map."""
-    x, y = (torch.as_tensor(image).clone().requires_grad_() for image in (x, y))
-    weights = torch.rand(x.shape, generator=torch.Generator().manual_seed(1)).to(x.dtype)
-    return torch.autograd.grad((function(x, y, **options) * weights).sum(), (x, y))
-
-
-def components_product(x, y, **options):
-    luminance, contrast, structure = ssim_components(x, y, **options)
-    return luminance * contrast * structure
 
 
 # Oracles ------------------------------------------------------------------------------
@@ -219,101 +191,6 @@ def test_sigma_has_no_effect_on_the_uniform_window():
     )
 
 
-# Gradients ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("window", WINDOWS)
-@pytest.mark.parametrize(
-    "exponents",
-    [{}, dict(gamma=0.5), dict(gamma=2), dict(gamma=0), dict(alpha=2, beta=0.7, gamma=0.5)],
-)
-@pytest.mark.parametrize("by", [(True, True), (True, False), (False, True)])
-def test_gradient_is_that_of_the_map(window, exponents, by):
-    pair = random_pair((2, 5, 6))
-    x, y = (
-        torch.from_numpy(image).requires_grad_(needed)
-        for image, needed in zip(pair, by, strict=True)
-    )
-
-    def function(x, y):
-        return ssim_map(x, y, window=window, window_size=5, **exponents)
-
-    assert torch.autograd.gradcheck(function, (x, y))
-
-
-@pytest.mark.parametrize("window", WINDOWS)
-def test_gradient_of_the_components(window):
-    x, y = (torch.from_numpy(image).requires_grad_() for image in random_pair((5, 6)))
-
-    def function(x, y):
-        return ssim_components(x, y, window=window, window_size=5, beta=0.5, gamma=1.5)
-
-    assert torch.autograd.gradcheck(function, (x, y))
-
-
-@pytest.mark.parametrize("window", WINDOWS)
-@pytest.mark.parametrize("window_size", [3, 31, 151])
-@pytest.mark.parametrize("shape", [(70, 131), (5, 70, 600)])
-def test_gradient_at_borders_and_across_strips(window, window_size, shape):
-    pair = random_pair(shape)
-    # A constant under the square roots tells the two apart, the less the larger c2 is.
-    options = dict(window=window, window_size=window_size, sigma=9.0, c2=0.03)
-    fused = gradient(ssim_map, *pair, **options)
-    for one, other in zip(fused, gradient(components_product, *pair, **options), strict=True):
-        assert_allclose(one, other, rtol=0, atol=1e-5 * other.abs().max())
-
-
-@pytest.mark.parametrize("window", WINDOWS)
-@pytest.mark.parametrize("images", [random_pair((2, 70, 131)), texture_pair(np.float64)])
-def test_float32_gradient_of_the_fused_path_equals_autograd(window, images):
-    single = [image.astype(np.float32) for image in images]
-    double = [image.astype(np.float64) for image in single]
-    fused = gradient(ssim_map, *single, window=window, c2=0.03)
-    expected = gradient(components_product, *double, window=window, c2=0.03)
-    for one, other in zip(fused, expected, strict=True):
-        assert one.dtype == torch.float32
-        assert_allclose(one, other, rtol=0, atol=2e-5 * float(other.abs().max()))
-
-
-@pytest.mark.parametrize("of_x, of_y", [(True, False), (False, True), (True, True)])
-def test_strips_of_few_rows_and_images_change_nothing(of_x, of_y, monkeypatch):
-    x, y = (torch.from_numpy(image) for image in random_pair((5, 2, 70, 40)))
-    x.requires_grad_(of_x)
-    y.requires_grad_(of_y)
-    wanted = [image for image in (x, y) if image.requires_grad]
-
-    def map_and_gradients():
-        result = ssim_map(x, y, window_size=21)
-        return result.detach(), *torch.autograd.grad(result.square().sum(), wanted)
-
-    expected = map_and_gradients()
-    for n_pixels in (1, 3 * 70 * 40):  # a block of one image; images by threes
-        monkeypatch.setattr(windows, "_STRIP_PIXELS", n_pixels)
-        for one, other in zip(map_and_gradients(), expected, strict=True):
-            assert_allclose(one, other, rtol=0, atol=1e-12 * float(other.abs().max()))
-
-
-def test_gradient_is_differentiable_once():
-    x, y = (torch.from_numpy(image).requires_grad_() for image in random_pair((8, 8)))
-    (first,) = torch.autograd.grad(ssim_map(x, y).square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        first.sum().backward()
-
-
-@pytest.mark.parametrize("exponents", EXPONENTS)
-def test_gradient_after_a_first_call_in_inference_mode(exponents):
-    # The banded matrices of the first call are kept.
-    x, y = (torch.from_numpy(image) for image in random_pair((21, 22), seed=3))
-    options = dict(window_size=9, window="gaussian", sigma=2.25, **exponents)
-    with torch.inference_mode():
-        expected = ssim_map(x, y, **options)
-    x.requires_grad_()
-    result = ssim_map(x, y, **options)
-    result.sum().backward()
-    assert_array_equal(result.detach(), expected)
-    assert x.grad.abs().max() > 0
-
-
 # Range --------------------------------------------------------------------------------
 
 
@@ -366,25 +243,6 @@ def test_flat_images_by_hand(dtype, exponents):
     result = ssim_map(stripes, light, window_size=9, **exponents)[:, 4:-4]
     # The constant under the square roots.
     assert_allclose(result, contrast**beta, rtol=0.05 if exponents else 1e-5)
-
-
-@pytest.mark.parametrize("window", WINDOWS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("exponents", [*EXPONENTS, dict(beta=0.1, gamma=0.1)])
-def test_gradients_at_flat_patches_are_finite(window, dtype, exponents):
-    noise = torch.from_numpy(random_pair((40, 40))[0])
-    light, dark = torch.full_like(noise, 0.83), torch.full_like(noise, 0.1)
-    half = noise.clone()
-    half[:, :20] = 0.83
-    images = [image.to(dtype) for image in (noise, light, dark, half)]
-    for a in images:
-        for b in images:
-            x, y = a.clone().requires_grad_(), b.clone().requires_grad_()
-            result = ssim_map(x, y, window=window, **exponents)
-            result.sum().backward()
-            assert torch.isfinite(result).all()
-            assert torch.isfinite(x.grad).all() and torch.isfinite(y.grad).all()
-            assert max(x.grad.abs().max(), y.grad.abs().max()) < 1e4
 
 
 # Powers of negative structure ---------------------------------------------------------
@@ -450,176 +308,6 @@ def test_each_component_reacts_to_its_own_change(change, reacting):
         else:
             assert_allclose(inner, 1, rtol=0, atol=1e-7)
     assert (parts[2][4:-4, 4:-4] < 0).all() == (reacting == 2)
-
-
-# Containers and dtypes ----------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("dtype", "result_dtype"),
-    [
-        (np.float16, np.float32),
-        (np.float32, np.float32),
-        (np.float64, np.float64),
-        (np.longdouble, np.float64),
-        (">f2", np.float32),
-        (">f4", np.float32),
-        (">f8", np.float64),
-    ],
-)
-@pytest.mark.parametrize("exponents", EXPONENTS)
-def test_numpy_dtypes(dtype, result_dtype, exponents):
-    x, y = random_pair((20, 30), dtype)
-    results = [ssim_map(x, y, **exponents), *ssim_components(x, y, **exponents)]
-    for result in results:
-        assert isinstance(result, np.ndarray)
-        assert result.dtype == result_dtype and result.shape == x.shape
-    expected = ssim_map(x.astype(result_dtype), y.astype(result_dtype), **exponents)
-    assert_array_equal(results[0], expected)
-
-
-@pytest.mark.parametrize(
-    "view",
-    [
-        lambda image: image[::-1, ::-1],
-        lambda image: image[:, ::2],
-        lambda image: image.T,
-        np.asfortranarray,
-        lambda image: np.broadcast_to(image[:1], image.shape),
-    ],
-    ids=["negative strides", "steps", "transposed", "Fortran", "broadcast"],
-)
-def test_memory_layouts(view):
-    x, y = (view(image) for image in random_pair((30, 30)))
-    x.flags.writeable = False
-    expected = ssim_map(np.ascontiguousarray(x), np.ascontiguousarray(y))
-    assert_array_equal(ssim_map(x, y), expected)
-
-
-@pytest.mark.parametrize(
-    ("dtype", "result_dtype"),
-    [
-        (torch.float16, torch.float32),
-        (torch.bfloat16, torch.float32),
-        (torch.float32, torch.float32),
-        (torch.float64, torch.float64),
-    ],
-)
-@pytest.mark.parametrize("exponents", EXPONENTS)
-def test_torch_dtypes(dtype, result_dtype, exponents):
-    x, y = (torch.from_numpy(image).to(dtype).requires_grad_() for image in random_pair((20, 30)))
-    result = ssim_map(x, y, **exponents)
-    assert isinstance(result, torch.Tensor) and result.dtype == result_dtype
-    assert_array_equal(
-        result.detach(), ssim_map(x.to(result_dtype), y.to(result_dtype), **exponents).detach()
-    )
-    result.sum().backward()
-    assert x.grad.dtype == dtype and y.grad.dtype == dtype
-
-
-def test_mixed_precision_is_computed_in_the_higher():
-    x, y = random_pair((20, 30))
-    assert_array_equal(ssim_map(x.astype(np.float32), y), ssim_map(x.astype(np.float32) * 1.0, y))
-    assert ssim_map(x.astype(np.float16), y).dtype == np.float64
-    assert ssim_map(torch.tensor(x).half(), torch.tensor(y).float()).dtype == torch.float32
-
-
-@pytest.mark.parametrize("exponents", EXPONENTS)
-def test_autocast_changes_nothing(exponents):
-    x, y = random_pair((2, 70, 80), np.float32)
-
-    def result_and_gradients():
-        a, b = (torch.from_numpy(image).requires_grad_() for image in (x, y))
-        result = ssim_map(a, b, **exponents)
-        return result.detach(), *torch.autograd.grad(result.sum(), (a, b))
-
-    expected = result_and_gradients()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        for one, other in zip(result_and_gradients(), expected, strict=True):
-            assert one.dtype == torch.float32
-            assert_array_equal(one, other)
-
-
-@pytest.mark.parametrize("exponents", EXPONENTS)
-def test_leading_axes_are_separate_images(exponents):
-    x, y = random_pair((2, 3, 20, 30))
-    result = ssim_map(x, y, **exponents)
-    for index in np.ndindex(2, 3):
-        expected = ssim_map(x[index], y[index], **exponents)
-        assert_allclose(result[index], expected, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("exponents", EXPONENTS)
-def test_tensors_that_are_not_contiguous(exponents):
-    x, y = (torch.from_numpy(image) for image in random_pair((2, 3, 20, 30)))
-    expected = ssim_map(x, y, **exponents)
-    result = ssim_map(x.to(memory_format=torch.channels_last), y.mT.contiguous().mT, **exponents)
-    assert_allclose(result, expected, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("exponents", EXPONENTS)
-def test_input_and_global_state_are_left_alone(exponents):
-    def state():
-        seeds = torch.get_rng_state().tolist(), np.random.get_state()[1].tolist()
-        return seeds, torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()
-
-    pair = random_pair((20, 30))
-    for images in (pair, [torch.from_numpy(image) for image in pair]):
-        before, copies = state(), [np.asarray(image).copy() for image in images]
-        ssim_map(*images, **exponents)
-        ssim_components(*images, **exponents)
-        assert state() == before
-        for image, copy in zip(images, copies, strict=True):
-            assert_array_equal(image, copy)
-
-
-# Bad input ----------------------------------------------------------------------------
-
-IMAGE = np.zeros((20, 20))
-
-
-@pytest.mark.parametrize("function", [ssim_map, ssim_components])
-@pytest.mark.parametrize(
-    ("x", "y", "error", "message"),
-    [
-        (IMAGE.astype(np.uint8), IMAGE, TypeError, "x must hold floating-point.*uint8.*255"),
-        (IMAGE, IMAGE.astype(int), TypeError, "y must hold floating-point.*int64"),
-        (IMAGE > 0, IMAGE, TypeError, "got bool"),
-        (IMAGE.astype(complex), IMAGE, TypeError, "got complex128"),
-        (torch.zeros(9, 9, dtype=torch.uint8), torch.zeros(9, 9), TypeError, "got torch.uint8"),
-        (IMAGE, torch.zeros(20, 20), TypeError, "ndarray and Tensor"),
-        (torch.zeros(20, 20), IMAGE, TypeError, "Tensor and ndarray"),
-        (IMAGE, IMAGE[:-1], ValueError, r"\(20, 20\) and \(19, 20\)"),
-        (IMAGE, IMAGE[None], ValueError, r"\(20, 20\) and \(1, 20, 20\)"),
-        (IMAGE[0], IMAGE[0], ValueError, r"\(20,\)"),
-        (IMAGE[:0], IMAGE[:0], ValueError, r"no pixels.*\(0, 20\)"),
-        (IMAGE[None][:0], IMAGE[None][:0], ValueError, r"no pixels.*\(0, 20, 20\)"),
-    ],
-)
-def test_bad_images(function, x, y, error, message):
-    with pytest.raises(error, match=message):
-        function(x, y)
-
-
-BAD_VALUES = {
-    "window_size": [10, 0, -3, 11.0, "11"],
-    "window": ["hann", None],
-    "sigma": [0, -1.5, np.nan],
-    "c1": [0, -1e-4],
-    "c2": [0, np.nan],
-    "alpha": [-1],
-    "beta": [-0.5],
-    "gamma": [np.nan],
-}
-
-
-@pytest.mark.parametrize("function", [ssim_map, ssim_components])
-@pytest.mark.parametrize(
-    ("parameter", "value"), [(name, value) for name in BAD_VALUES for value in BAD_VALUES[name]]
-)
-def test_bad_parameters(function, parameter, value):
-    with pytest.raises(ValueError, match=f"{parameter} must be .* got {value!r}"):
-        function(IMAGE, IMAGE, **{parameter: value})
 
 
 @pytest.mark.parametrize("window", ["uniform", "gaussian"])

