@@ -204,7 +204,7 @@ class _ResidualMaps(nn.Module):
         self.maker = detector._map_maker()
         self.preparation = detector._preparation()
         self.map_size = image_shape[0], image_shape[1]
-        blank = np.zeros((*image_shape, 1)[:3], np.float32)
+        blank = np.full((*image_shape, 1)[:3], detector.data_range_[0], np.float32)
         size = self.preparation(blank, f"image_shape={image_shape}").shape[1:]
         self.rows, self.columns = (
             GridAxis(side, self.maker.patch_size, self.maker.stride) for side in size

@@ -33,14 +33,15 @@ from sklearn_ssimae._detectors.dask_arrays import in_memory, lazy_on_dask
 from sklearn_ssimae._detectors.docs import DOC_LINK_TEMPLATE
 from sklearn_ssimae._detectors.false_alarms import FALSE_ALARM_RATE
 from sklearn_ssimae._detectors.fit import Fit
+from sklearn_ssimae._detectors.framing import FramesOfRows, framed
 from sklearn_ssimae._images import collection
 from sklearn_ssimae._images.collection import ImageCollection
+from sklearn_ssimae._images.containers import check_not_one_image, plain
 from sklearn_ssimae._images.labels import good_images_of, score_maps
 from sklearn_ssimae._images.values import (
     DataRange,
     Preparation,
     output_dtype,
-    warn_if_out_of_range,
 )
 from sklearn_ssimae._maps.border import BorderProfile
 from sklearn_ssimae._maps.filters import resize
@@ -57,6 +58,7 @@ class BaseDetector(
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
     OutlierMixin,
+    FramesOfRows,
     TransformerMixin,
     BaseEstimator,
     metaclass=ABCMeta,
@@ -101,6 +103,7 @@ class BaseDetector(
     n_iter_: int = field(init=False)
     loss_curve_: list[float] = field(init=False)
     data_range_: DataRange = field(init=False)
+    _input_kind_: collection.Kind = field(init=False)
     image_shape_: tuple[int, ...] | None = field(init=False)
     _n_channels: int = field(init=False)
     _calibration: Calibration = field(init=False)
@@ -284,7 +287,7 @@ class BaseDetector(
             )
         if not 0 < false_alarm_rate < 1:
             raise ValueError(f"false_alarm_rate must lie in (0, 1), got {false_alarm_rate!r}.")
-        images = good_images_of(self._check_fitted_input(X), X, y)
+        images = good_images_of(self._check_fitted_input(X), y)
         self._calibration = recalibrated(self, images, false_alarm_rate)
         return self
 
@@ -334,6 +337,7 @@ class BaseDetector(
 
     # Maps, masks, scores ----------------------------------------------------------------
 
+    @framed
     @lazy_on_dask
     def transform(self, X: Any) -> Any:
         """Residual maps.
@@ -385,11 +389,12 @@ class BaseDetector(
             In the value range of the input. float64 for float64 images, else float32.
         """
         images = self._check_fitted_input(X)
-        low, high = self.data_range_
+        prepare = self._preparation()
         maker = self._map_maker()
         results = []
         for image, _, planes in maker.average(self._planes(images), maker.comparison.reconstruct):
             full = resize(planes, image.shape[:2]).permute(1, 2, 0).cpu().numpy()
+            low, high = prepare.range_of(image, "")
             results.append(full.astype(output_dtype(image)) * (high - low) + low)
         return images.pack_images(results)
 
@@ -529,6 +534,19 @@ class BaseDetector(
 
     def _check_input(self, X: Any, *, reset: bool) -> ImageCollection:
         """The images of X. With reset, sets `image_shape_` and `n_features_in_`."""
+        X = plain(X)
+        if not reset:
+            check_not_one_image(
+                X,
+                learnt_from_rows=self._input_kind_ == "rows" or self.image_shape is not None,
+                n_channels=self._n_channels,
+            )
+        images = self._read_input(X, reset=reset)
+        if reset:
+            self._input_kind_ = images.kind
+        return images
+
+    def _read_input(self, X: Any, *, reset: bool) -> ImageCollection:
         if collection.is_rows(X):
             stored = collection.is_stored(X)
             rows = validate_data(self, X, reset=reset, dtype="numeric", skip_check_array=stored)
@@ -551,7 +569,8 @@ class BaseDetector(
         return collection.sequence_of_images(X)
 
     def _preparation(self) -> Preparation:
-        return Preparation(self.data_range_, self.scale, self._n_channels)
+        is_given = self.data_range is not None
+        return Preparation(self.data_range_, self.scale, self._n_channels, is_given)
 
     def _planes(self, images: ImageCollection) -> Iterator[tuple[np.ndarray, Tensor]]:
         """Each image, and its planes as the network sees them; one at a time."""
@@ -559,7 +578,7 @@ class BaseDetector(
         warned = False
         for index, image in enumerate(images):
             name = images.name(index)
-            warned = warned or warn_if_out_of_range(name, image, self.data_range_)
+            warned = warned or prepare.warn_if_out_of_range(name, image)
             yield image, prepare(image, name)
 
     @property

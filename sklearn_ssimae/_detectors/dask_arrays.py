@@ -13,6 +13,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_ssimae._images.collection import resolve_image_shape
+from sklearn_ssimae._images.containers import check_not_one_image
 from sklearn_ssimae._images.values import output_dtype
 from sklearn_ssimae._networks.devices import choose_device, to_channels_last
 
@@ -117,6 +118,11 @@ def _check_blocks(X: Any) -> None:
 
 def _layout(detector: BaseDetector, method: str, X: Any) -> tuple[tuple[int, ...], np.dtype]:
     """Shape of the result of one image, and the results' dtype; checks the images' shape."""
+    check_not_one_image(
+        X,
+        learnt_from_rows=detector._input_kind_ == "rows" or detector.image_shape is not None,
+        n_channels=detector._n_channels,
+    )
     if X.ndim == 2:
         validate_data(detector, X, reset=False, skip_check_array=True)
         shape = detector.image_shape_

@@ -98,7 +98,7 @@ class Fit:
         detector = self.detector
         detector._check_parameters()
         images = detector._check_input(self.X, reset=not (self.continues and self.is_partial))
-        self.images = good_images_of(images, self.X, self.y)
+        self.images = good_images_of(images, self.y)
         self.n_channels: int = self.images[0].shape[2]
         if self.continues:
             self._check_continues()

@@ -28,7 +28,9 @@ from sklearn_ssimae._detectors.false_alarms import (
     GoodMaxima,
     false_alarm_threshold,
 )
+from sklearn_ssimae._detectors.framing import FramesOfRows, framed
 from sklearn_ssimae._images.collection import resolve_image_shape
+from sklearn_ssimae._images.containers import plain
 from sklearn_ssimae._images.labels import check_mask_shapes, good_images, score_maps
 from sklearn_ssimae.metrics import Images, as_map
 
@@ -37,7 +39,12 @@ _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 @published
 class ResidualThresholder(
-    CallbackSupportMixin, OneToOneFeatureMixin, OutlierMixin, TransformerMixin, BaseEstimator
+    CallbackSupportMixin,
+    OneToOneFeatureMixin,
+    OutlierMixin,
+    FramesOfRows,
+    TransformerMixin,
+    BaseEstimator,
 ):
     """Threshold of residual maps, learnt from the maps of good images.
 
@@ -204,6 +211,7 @@ class ResidualThresholder(
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_learnt")
 
+    @framed
     def transform(self, X: Any) -> Any:
         """Masks of the defects: map > `threshold_`.
 
@@ -301,6 +309,7 @@ class ResidualThresholder(
 
     def _read(self, X: Any, *, reset: bool) -> Images:
         """Checked maps in the container of X: (n, h, w), a list, or rows (n, n_features)."""
+        X = plain(X)
         is_list = isinstance(X, (list, tuple)) and len(X) > 0 and np.ndim(X[0]) > 1
         if not is_list and getattr(X, "ndim", 0) < 3:
             return validate_data(self, X, reset=reset)

@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 from sklearn.utils.validation import check_array
 
-from sklearn_ssimae._images.files import is_path, read_file
+from sklearn_ssimae._images.containers import check_item, to_array
+from sklearn_ssimae._images.files import is_path, is_picture, read_file, read_picture
 
 Kind = Literal["rows", "array", "sequence"]
 
@@ -59,18 +60,6 @@ class ImageCollection(Sequence[np.ndarray]):
         image = self._images[index]
         return f"image {index} ({os.fspath(image)})" if is_path(image) else f"image {index}"
 
-    def check_dtype(self, dtype: np.dtype) -> None:
-        """Refuse arrays of a sequence that are of another dtype; files are not read for it."""
-        if self.kind != "sequence":
-            return
-        for index, image in enumerate(self._images):
-            if not is_path(image) and np.asarray(image).dtype != dtype:
-                raise ValueError(
-                    f"image {index} is of {np.asarray(image).dtype}, but image 0 of {dtype}, so "
-                    "their values mean different things. Convert the images to one dtype, or "
-                    "set data_range."
-                )
-
     def take(self, indices: np.ndarray) -> ImageCollection:
         """The images at `indices`, in that order, without reading one."""
         if isinstance(self._images, StoredImages):
@@ -106,7 +95,8 @@ class ImageCollection(Sequence[np.ndarray]):
         if self.kind == "array":
             return self.has_channel_axis
         item = self._images[index]
-        return image.shape[2] > 1 if is_path(item) else np.ndim(item) == 3
+        is_decoded = is_path(item) or is_picture(item)
+        return image.shape[2] > 1 if is_decoded else np.ndim(item) == 3
 
 
 class StoredImages(Sequence[np.ndarray]):
@@ -213,11 +203,14 @@ def sequence_of_images(X: Any) -> ImageCollection:
     for index, item in enumerate(items):
         if is_path(item) and not Path(item).is_file():
             raise FileNotFoundError(f"image {index} is no file: {os.fspath(item)!r}.")
-        if not is_path(item) and not 2 <= _ndim(item) <= 3:
+        if is_path(item) or is_picture(item):
+            continue
+        if not 2 <= _ndim(item) <= 3:
             raise ValueError(
                 f"image {index} has the shape {np.shape(item)}. Every image of a sequence "
-                "must be an array (h, w) or (h, w, c), or the path of an image file."
+                "must be an array (h, w) or (h, w, c), a PIL image, or the path of an image file."
             )
+        check_item(item, f"image {index}")
     return ImageCollection(items, "sequence")
 
 
@@ -259,12 +252,15 @@ def _is_sequence_of_images(X: Any) -> bool:
 
 
 def _is_image_array(item: Any) -> bool:
-    return hasattr(item, "ndim") and item.ndim >= 2
+    return is_picture(item) or (hasattr(item, "ndim") and item.ndim >= 2)
 
 
 def _read(item: Any, index: int) -> np.ndarray:
-    image = read_file(item, index) if is_path(item) else np.asarray(item)
     label = f"image {index} ({os.fspath(item)})" if is_path(item) else f"image {index}"
+    if is_path(item):
+        image = read_file(item, index)
+    else:
+        image = read_picture(item, label) if is_picture(item) else to_array(item)
     if image.size == 0:
         raise ValueError(f"{label} has no pixels, shape {image.shape}.")
     return _check_values(image, label).reshape(*image.shape[:2], -1)

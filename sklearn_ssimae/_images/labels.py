@@ -8,8 +8,10 @@ is any object with a length and an index, so that masks can be read when they ar
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import roc_auc_score
 
 from sklearn_ssimae._images.collection import ImageCollection
+from sklearn_ssimae._images.containers import to_array
+from sklearn_ssimae._images.files import IMAGE_SUFFIXES, is_path
 from sklearn_ssimae.metrics import Images, as_mask, pixel_roc_auc_score
 
 
@@ -57,14 +61,15 @@ def good_images(y: Any, n_images: int) -> np.ndarray:
         return np.array([not as_mask(y[i], i, "y").any() for i in range(n_images)], dtype=bool)
     if y.ndim > 1:
         return np.ones(n_images, dtype=bool)
+    _refuse_paths(y)
     if y.dtype.kind == "O":
         is_defect = [isinstance(label, Real) and label == -1 for label in y]
         return ~np.array(is_defect, dtype=bool)
     return np.asarray(y != -1)
 
 
-def good_images_of(images: ImageCollection, X: Any, y: Any) -> ImageCollection:
-    """The images of X that y allows to learn from.
+def good_images_of(images: ImageCollection, y: Any) -> ImageCollection:
+    """The images that y allows to learn from.
 
     Raises
     ------
@@ -73,7 +78,7 @@ def good_images_of(images: ImageCollection, X: Any, y: Any) -> ImageCollection:
     """
     good = good_images(y, len(images))
     # The items of a sequence, so that no file is read for its size.
-    check_mask_shapes(y, list(X) if images.kind == "sequence" else images)
+    check_mask_shapes(y, images.items if images.kind == "sequence" else images)
     if not good.any():
         raise ValueError(
             f"y marks all {len(images)} images as defective, so there is none to learn "
@@ -147,6 +152,8 @@ def score_maps(maps: Any, y: Any) -> float:
         nan, with an UndefinedMetricWarning, if y holds one class alone.
     """
     y = unpack(y)
+    if hasattr(maps, "__array__"):  # of rows it may be a data frame
+        maps = np.asarray(maps)
     if is_masks(y):
         return pixel_roc_auc_score(y, in_shape_of(maps, y))
     good = good_images(y, len(maps))
@@ -168,13 +175,24 @@ def unpack(y: Any) -> Any:
     Array-likes are converted here, once: they may refuse every other function of NumPy.
     """
     if hasattr(y, "__array__"):
-        y = np.asarray(y)
+        y = to_array(y)
         if y.dtype.kind != "O" or y.ndim != 1:
             return y
     is_sized = hasattr(y, "__len__") and hasattr(y, "__getitem__")
     holds_images = is_sized and len(y) > 0 and np.ndim(y[0]) >= 2
     # Of an array of objects, a list: an array is never a sequence of images.
     return (list(y) if isinstance(y, np.ndarray) else y) if holds_images else np.asarray(y)
+
+
+def _refuse_paths(y: np.ndarray) -> None:
+    """Labels may be text, but files of masks would be taken for good images."""
+    for index, item in enumerate(y):
+        is_text = isinstance(item, str)
+        if is_path(item) and (not is_text or Path(item).suffix.lower() in IMAGE_SUFFIXES):
+            raise ValueError(
+                f"y[{index}] is a path, {os.fspath(item)!r}. Give the masks themselves: "
+                "[np.asarray(PIL.Image.open(path).convert('L')) > 0 for path in y]."
+            )
 
 
 def _are_masks(y: Any) -> bool:

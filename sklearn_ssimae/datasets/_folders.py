@@ -12,9 +12,9 @@ import numpy as np
 from PIL import ExifTags, Image
 from sklearn.utils import Bunch
 
-PathLike = str | os.PathLike[str]
+from sklearn_ssimae._images.files import IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+PathLike = str | os.PathLike[str]
 
 
 def list_images(folder: PathLike) -> list[str]:

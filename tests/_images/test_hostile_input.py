@@ -23,6 +23,7 @@ N_EXAMPLES = int(os.environ.get("SSIMAE_EXAMPLES", "60"))
 pytestmark = pytest.mark.filterwarnings(
     "ignore::sklearn.exceptions.ConvergenceWarning",
     "ignore:.*holds values in:UserWarning",
+    "ignore:The images are of 16 bits:UserWarning",
     # scikit-learn's, before it refuses infinite values.
     "ignore:invalid value encountered in reduce:RuntimeWarning",
     "ignore:overflow encountered in reduce:RuntimeWarning",
