@@ -71,11 +71,11 @@ class BaseDetector(
     latent_dim: int = 100
     patch_size: int = 128
     n_patches: int = 1000
-    max_iter: int = 80
+    max_iter: int = 30
     augment: bool = False
-    batch_size: int = 8
-    learning_rate_init: float = 1e-3
-    learning_rate: str = "one_cycle"
+    batch_size: int = 32
+    learning_rate_init: float = 5e-3
+    learning_rate: str = "trapezoid"
     weight_decay: float = 1e-5
     tol: float = 1e-4
     n_iter_no_change: int = 10
@@ -113,7 +113,7 @@ class BaseDetector(
         "augment": ["boolean"],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-        "learning_rate": [StrOptions({"constant", "one_cycle"})],
+        "learning_rate": [StrOptions({"constant", "trapezoid"})],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],

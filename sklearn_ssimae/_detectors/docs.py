@@ -19,21 +19,22 @@ COMMON_PARAMETERS = """\
         by replication.
     n_patches : int, default=1000
         Random crops that an epoch sees (paper: 10000).
-    max_iter : int, default=80
+    max_iter : int, default=30
         Epochs at most (paper: 200).
     augment : bool, default=False
         Whether crops are turned and flipped at random, in all eight ways. For textures that
         look alike from all sides and have few images.
-    batch_size : int, default=8
-        Crops in a gradient step. The number of steps decides how soon the network leaves the
-        mean image, so large batches train slower.
-    learning_rate_init : float, default=1e-3
-        Learning rate of Adam: the constant one, or the peak of the cycle (paper: 2e-4).
-    learning_rate : {"one_cycle", "constant"}, default="one_cycle"
-        Schedule of the learning rate. "one_cycle" climbs from 1/25 of the peak over the first
-        30 % of the steps and falls to nearly 0 at the end, along cosines.
+    batch_size : int, default=32
+        Crops in a gradient step. The network sees most of them with something drawn into them,
+        and learns to redraw them clean: else it would break down at a defect.
+    learning_rate_init : float, default=5e-3
+        Learning rate of Muon, which steps the weights, and five times that of Adam, which steps
+        biases and layers of one channel: the constant one, or the trapezoid's height.
+    learning_rate : {"trapezoid", "constant"}, default="trapezoid"
+        Schedule of the learning rate. "trapezoid" climbs over the first 5 % of the steps, and
+        falls to nearly 0 over the last 40 %.
     weight_decay : float, default=1e-5
-        Factor of the squared weights that Adam adds to the loss.
+        Share of the weights that a step takes off, times the learning rate.
     tol : float, default=1e-4
         Least fall of the loss that counts as an improvement.
     n_iter_no_change : int, default=10

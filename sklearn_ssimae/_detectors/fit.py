@@ -27,6 +27,7 @@ from sklearn_ssimae._images.values import resolve_data_range
 from sklearn_ssimae._networks.autoencoders import PatchNetwork
 from sklearn_ssimae._networks.devices import choose_device, to_channels_last, to_device
 from sklearn_ssimae._training.checkpoint import Checkpoint, open_checkpoint
+from sklearn_ssimae._training.corruption import Corruption
 from sklearn_ssimae._training.crops import CropSampler
 from sklearn_ssimae._training.division import Division, divide, keep_nothing
 from sklearn_ssimae._training.identity import (
@@ -161,9 +162,12 @@ class Fit:
             load,
             len(trained),
             detector.patch_size,
-            np.random.default_rng(int(torch.randint(2**31 - 1, (), generator=self.generator))),
+            self._make_rng(),
             augment=detector.augment,
         )
+
+    def _make_rng(self) -> np.random.Generator:
+        return np.random.default_rng(int(torch.randint(2**31 - 1, (), generator=self.generator)))
 
     def _divide(self) -> Division:
         """Keep some images from training, if something is to be learnt from them afterwards."""
@@ -208,6 +212,7 @@ class Fit:
             probe,
             ranks=ranks,
             is_warm=self.continues and ranks.agree(probe.remaining()) < LEARNING,
+            corruption=Corruption(self._make_rng()),
             learning_rate_init=detector.learning_rate_init,
             schedule="constant" if self.is_partial else detector.learning_rate,
             total_steps=self.n_epochs
@@ -326,7 +331,7 @@ class Fit:
     def _snapshot(self) -> dict[str, Any]:
         """What a copy of the detector lacks to predict as if fit had ended now."""
         self.detector.n_iter_ = len(self.detector.loss_curve_)
-        self._calibrate(np.random.default_rng(0), chooses=False)
+        self._calibrate(np.random.default_rng(self.seeds[1]))
         return {"loss_curve_": list(self.detector.loss_curve_)}
 
     def _say(self, message: str) -> None:

@@ -99,7 +99,7 @@ class FMAEDetector(BaseDetector):
         check_feature_extractor(features, n_channels, self.patch_size)
 
         def loss(forward: Forward, patches: Tensor, warmth: float) -> Tensor:
-            reconstructions = forward(patches)
+            reconstructions = forward()
             return matching_loss(patches, reconstructions, features, self.feature_weight)
 
         return loss

@@ -64,7 +64,7 @@ class L2AutoencoderDetector(BaseDetector):
 
     def _make_loss(self, n_channels: int, device: torch.device, generator: Generator) -> Loss:
         def loss(forward: Forward, patches: Tensor, warmth: float) -> Tensor:
-            return squared_residual(patches, forward(patches)).mean()
+            return squared_residual(patches, forward()).mean()
 
         return loss
 

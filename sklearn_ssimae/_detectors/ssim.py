@@ -114,7 +114,7 @@ class SSIMAutoencoderDetector(BaseDetector):
         c2 = DEFAULT_C2 if self.c2 == "auto" else float(self.c2)
 
         def loss(forward: Forward, patches: Tensor, warmth: float) -> Tensor:
-            return self._dissimilarity(patches, forward(patches), c1, c2).mean()
+            return self._dissimilarity(patches, forward(), c1, c2).mean()
 
         return loss
 

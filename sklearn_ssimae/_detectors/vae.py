@@ -117,7 +117,7 @@ class VAEDetector(BaseDetector):
     def _make_loss(self, n_channels: int, device: torch.device, generator: Generator) -> Loss:
         def loss(forward: Forward, patches: Tensor, warmth: float) -> Tensor:
             noise = torch.randn(1, len(patches), self.latent_dim, generator=generator)
-            mean, variance, divergence = forward(patches, noise.to(patches.device))
+            mean, variance, divergence = forward(noise.to(patches.device))
             log_density = log_normal(patches, mean[0], variance[0]).mean()
             weight = warmth * self.kl_weight
             return weight * divergence.mean() / patches[0].numel() - log_density

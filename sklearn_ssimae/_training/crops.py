@@ -24,7 +24,8 @@ _CROPS_PER_READ = 8
 class CropSampler:
     """Random crops of images, which are loaded when needed and kept within a bound.
 
-    Every pixel's place is about equally likely: within the images in memory, one is drawn
+    Every pixel is seen about equally often, those at the border included: corners are drawn from
+    half a patch beyond the image on, and moved into it. Within the images in memory, one is drawn
     in proportion to its area. When not all fit, each epoch visits the next group of a random
     order of all, which a thread has read during the epoch before. The thread ends with `close`.
 
@@ -67,10 +68,11 @@ class CropSampler:
             are_all = len(self._group) == self.n_images
             self._next = None if are_all else self._read_group(most)
         patch = self._patch_size
-        room = np.array([image.shape[1:] for image in self._group]) - patch + 1
-        areas = room.prod(axis=1).astype(float)
+        sides = np.array([image.shape[1:] for image in self._group])
+        areas = sides.prod(axis=1).astype(float)
         chosen = self._rng.choice(len(areas), size=n_patches, p=areas / areas.sum())
-        corners = self._rng.integers(room[chosen])
+        corners = self._rng.integers(sides[chosen]) - patch // 2
+        corners = corners.clip(0, sides[chosen] - patch)
         turns = self._rng.integers(8, size=n_patches) if self._augment else np.zeros(n_patches, int)
         for start in range(0, n_patches, batch_size):
             batch = slice(start, start + batch_size)

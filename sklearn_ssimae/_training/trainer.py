@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,25 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_ssimae._networks.devices import forward, keep_freed_memory, to_device
+from sklearn_ssimae._training.corruption import Corruption
+from sklearn_ssimae._training.muon import Muon
 from sklearn_ssimae._training.probe import LEARNING, Probe
 from sklearn_ssimae._training.ranks import Ranks
 
-#: Calls the network in the chosen precision and returns float32.
+#: Calls the network on the batch, which it sees corrupted, in the chosen precision; returns
+#: float32. Takes what else the network takes.
 Forward = Callable[..., Any]
 #: Mean loss of a batch of patches: (forward, patches, warmth) -> scalar. `warmth`, in [0, 1],
 #: is 0 until the network beats the mean image and then climbs to 1. It is the factor of
 #: whatever would keep a network from learning at first.
 Loss = Callable[[Forward, Tensor, float], Tensor]
 
+# Trapezoid: shares of the steps over which the learning rate climbs, and falls to 0.
+_CLIMB = 0.05
+_FALL = 0.4
+# Learning rate of biases and of layers with one channel on a side, which Adam steps, over that
+# of the matrices.
+_ADAM_RATE = 0.2
 # Share of the steps over which `warmth` climbs.
 _WARM_UP = 0.2
 
@@ -37,7 +47,9 @@ class Trainer:
     probe : Probe
     is_warm : bool
         Whether the network has learnt before.
-    schedule : {"constant", "one_cycle"}
+    corruption : Corruption
+        What the network sees in place of the patches.
+    schedule : {"constant", "trapezoid"}
         Of the learning rate, over `total_steps` steps.
     precision : {"float32", "bfloat16"}
     ranks : Ranks, default=None
@@ -53,6 +65,7 @@ class Trainer:
         *,
         ranks: Ranks | None = None,
         is_warm: bool,
+        corruption: Corruption,
         learning_rate_init: float,
         schedule: str,
         total_steps: int,
@@ -63,20 +76,21 @@ class Trainer:
         self.network = network
         self.loss = loss
         self.probe = probe
+        self.corruption = corruption
         self.precision = precision
         self.ranks = ranks or Ranks()
         self._synchronized = self.ranks.wrap(network)
         self.n_steps = 0
         self._warm_up = _WARM_UP * total_steps
         self._learnt_at = -math.inf if is_warm else math.inf
-        self.optimizer = torch.optim.Adam(
-            network.parameters(), lr=learning_rate_init, weight_decay=weight_decay, fused=True
-        )
-        self.scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
-        if schedule == "one_cycle" and total_steps > 1:  # a single step has no cycle
-            self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
-                self.optimizer, learning_rate_init, total_steps, cycle_momentum=False
+        self.optimizers = _make_optimizers(network, learning_rate_init, weight_decay)
+        self.schedulers = [
+            torch.optim.lr_scheduler.LambdaLR(
+                optimizer, partial(_trapezoid, total_steps=total_steps)
             )
+            for optimizer in self.optimizers
+            if schedule == "trapezoid"
+        ]
 
     def run_epoch(self, batches: Iterable[Tensor]) -> float:
         """One step for each batch. Returns the mean loss of the patches.
@@ -106,36 +120,42 @@ class Trainer:
         self.network.train()
         total, n_patches = 0.0, 0
         for batch in batches:
-            share, weight = self.ranks.share(batch)
-            patches = to_device(share, self.network)
-            loss = weight * self.loss(self.forward, patches, self.warmth)
+            loss = self._loss(batch)
             value = self.ranks.mean(loss)
             if not np.isfinite(value):
                 return value
-            self.optimizer.zero_grad()
+            self.network.zero_grad()
             loss.backward()
-            self.optimizer.step()
-            if self.scheduler is not None:
-                self.scheduler.step()
+            for optimizer in self.optimizers:
+                optimizer.step()
+            for scheduler in self.schedulers:
+                scheduler.step()
             self.n_steps += 1
             total += value * len(batch)
             n_patches += len(batch)
         return total / n_patches
+
+    def _loss(self, batch: Tensor) -> Tensor:
+        """The part of the batch's mean loss that is this process's."""
+        share, weight = self.ranks.share(batch)
+        # The whole batch is corrupted: each process draws the same.
+        seen, _ = self.ranks.share(self.corruption(batch))
+        patches, seen = (to_device(part, self.network) for part in (share, seen))
+        call = partial(forward, self._synchronized, self.precision, seen)
+        return weight * self.loss(call, patches, self.warmth)
 
     @property
     def warmth(self) -> float:
         """See `Loss`."""
         return max(0.0, min(1.0, (self.n_steps - self._learnt_at) / self._warm_up))
 
-    def forward(self, *args: Any) -> Any:
-        return forward(self._synchronized, self.precision, *args)
-
     def state_dict(self) -> dict[str, Any]:
         """Network, optimizer, schedule and warmth, as references to the live tensors."""
         return {
             "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
+            "corruption": self.corruption.state_dict(),
             "n_steps": self.n_steps,
             "learnt_at": self._learnt_at,
         }
@@ -143,7 +163,32 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict` of a trainer that was made alike."""
         self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.scheduler is not None:
-            self.scheduler.load_state_dict(state["scheduler"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):
+            scheduler.load_state_dict(saved)
+        self.corruption.load_state_dict(state["corruption"])
         self.n_steps, self._learnt_at = state["n_steps"], state["learnt_at"]
+
+
+def _make_optimizers(
+    network: nn.Module, learning_rate: float, weight_decay: float
+) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices, Adam for the rest; either only if it has something to do."""
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for param in network.parameters():
+        is_matrix = param.ndim > 1 and min(param.shape[:2]) > 1
+        (matrices if is_matrix else rest).append(param)
+    optimizers: list[torch.optim.Optimizer] = []
+    if matrices:
+        optimizers.append(Muon(matrices, learning_rate, weight_decay))
+    if rest:
+        optimizers.append(torch.optim.Adam(rest, _ADAM_RATE * learning_rate, fused=True))
+    return optimizers
+
+
+def _trapezoid(step: int, *, total_steps: int) -> float:
+    """Factor of the learning rate at a step: up, level, and down to nearly 0."""
+    climb, fall = max(1.0, _CLIMB * total_steps), max(1.0, _FALL * total_steps)
+    return min(1.0, (step + 1) / climb, max(0.0, total_steps - step) / fall)

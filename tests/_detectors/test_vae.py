@@ -26,7 +26,14 @@ def cheap(**params):
     """A detector that fits in a moment, with maps as they are before the opening."""
     cheapest = dict(patch_size=16, latent_dim=8, n_patches=32, max_iter=2, stride=5)
     return VAEDetector(
-        **{**cheapest, "opening_diameter": None, "smoothing": 0, "random_state": 0, **params}
+        **{
+            **cheapest,
+            "residual": "plain",
+            "opening_diameter": None,
+            "smoothing": 0,
+            "random_state": 0,
+            **params,
+        }
     )
 
 
