@@ -6,12 +6,11 @@ seconds::
 
     python docs/benchmarks/training_choices.py DATA/grid --set scale=0.5 --seeds 0 1
 
-Optimizers and schedules that the detectors do not offer are put into the package's own trainer.
+What the detectors do not offer is put into the package's own trainer.
 The masks of the test images measure; choices made by this table are made for all data together.
 """
 
 import argparse
-import itertools
 import json
 import time
 import warnings
@@ -21,10 +20,12 @@ import numpy as np
 import torch
 from detection import cpu_seconds, parse_parameters
 from sklearn.exceptions import ConvergenceWarning
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.lr_scheduler import LambdaLR
 
 from sklearn_ssimae import SSIMAutoencoderDetector
 from sklearn_ssimae._detectors import fit
+from sklearn_ssimae._training import muon
+from sklearn_ssimae._training.corruption import Corruption
 from sklearn_ssimae._training.trainer import Trainer
 from sklearn_ssimae.datasets import load_mvtec_ad
 from sklearn_ssimae.metrics import pixel_average_precision_score, pixel_roc_auc_score
@@ -33,83 +34,58 @@ DEFAULTS = {"precision": "bfloat16", "threshold": 1.0}
 CROPS_PER_EPOCH = 1000
 
 
-class CosineTrainer(Trainer):
-    """The learning rate falls from the first step on."""
+class AdamTrainer(Trainer):
+    """Adam for all weights, with the schedule of the default."""
 
-    def __init__(self, network, loss, probe, *, total_steps, **options):
-        # A cycle would begin with a rate of its own.
-        options |= {"schedule": "constant", "total_steps": total_steps}
-        super().__init__(network, loss, probe, **options)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR
-        self.scheduler = schedule(self.optimizer, total_steps)
-
-
-class AdamWTrainer(Trainer):
-    """Weights decay apart from the gradient, by a hundredth of the learning rate."""
-
-    def __init__(self, network, loss, probe, *, total_steps, learning_rate_init, **options):
-        rate = learning_rate_init
-        options |= {"learning_rate_init": rate, "total_steps": total_steps}
-        super().__init__(network, loss, probe, **options)
-        self.optimizer = torch.optim.AdamW(
-            network.parameters(), lr=rate, weight_decay=1e-2, fused=True
-        )
-        cycle = torch.optim.lr_scheduler.OneCycleLR
-        self.scheduler = cycle(self.optimizer, rate, total_steps, cycle_momentum=False)
+    def __init__(self, network, loss, probe, *, learning_rate_init, **options):
+        super().__init__(network, loss, probe, learning_rate_init=learning_rate_init, **options)
+        adam = torch.optim.Adam(network.parameters(), learning_rate_init, fused=True)
+        factors = [scheduler.lr_lambdas[0] for scheduler in self.schedulers[:1]]
+        self.optimizers = [adam]
+        self.schedulers = [LambdaLR(adam, factor) for factor in factors]
 
 
-class AveragingTrainer(Trainer):
-    """Leaves the exponential moving average of the weights after every epoch's end.
+class NoCorruption(Corruption):
+    """Crops as they are."""
 
-    The average is what is scored; the training goes on from the weights themselves.
-    """
+    def __call__(self, patches):
+        return patches
+
+
+class CleanTrainer(Trainer):
+    """The network sees what it should draw."""
 
     def __init__(self, network, loss, probe, **options):
+        options["corruption"] = NoCorruption(np.random.default_rng(0))
         super().__init__(network, loss, probe, **options)
-        self.averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.999))
-        self.optimizer.register_step_post_hook(
-            lambda *_: self.averaged.update_parameters(self.network)
-        )
-        self.current = None
-
-    def run_epoch(self, batches):
-        if self.current is not None:
-            self.network.load_state_dict(self.current)
-        mean = super().run_epoch(batches)
-        self.current = {name: value.clone() for name, value in self.network.state_dict().items()}
-        self.network.load_state_dict(self.averaged.module.state_dict())
-        return mean
 
 
-class GrowingTrainer(Trainer):
-    """Batches of four times the size in the second half of the crops; one cycle over both."""
+def rows_together(most):
+    """A trainer whose optimizer makes so many rows of a matrix orthogonal together."""
 
-    def __init__(self, network, loss, probe, *, total_steps, **options):
-        per_epoch = -(-CROPS_PER_EPOCH // SSIMAutoencoderDetector().batch_size)
-        n_epochs = total_steps // per_epoch
-        self.small_steps = n_epochs // 2 * per_epoch
-        large_steps = (n_epochs - n_epochs // 2) * -(-per_epoch // 4)
-        total_steps = self.small_steps + large_steps
-        super().__init__(network, loss, probe, total_steps=total_steps, **options)
+    class BlockTrainer(Trainer):
+        def run_epoch(self, batches):
+            before, muon._MOST_ROWS = muon._MOST_ROWS, most
+            try:
+                return super().run_epoch(batches)
+            finally:
+                muon._MOST_ROWS = before
 
-    def run_epoch(self, batches):
-        if self.n_steps >= self.small_steps:
-            small = iter(batches)
-            batches = map(torch.cat, iter(lambda: list(itertools.islice(small, 4)), []))
-        return super().run_epoch(batches)
+    return BlockTrainer
 
 
+SMALL = {"batch_size": 16, "learning_rate_init": 3e-3}
 CHOICES = {
     "default": (Trainer, {}),
     "float32": (Trainer, {"precision": "float32"}),
-    "rate 5e-4": (Trainer, {"learning_rate_init": 5e-4}),
-    "rate 2e-3": (Trainer, {"learning_rate_init": 2e-3}),
-    "cosine": (CosineTrainer, {}),
+    "rate 1e-2": (Trainer, {"learning_rate_init": 1e-2}),
+    "rate 3e-3": (Trainer, {"learning_rate_init": 3e-3}),
+    "batches of 16, rate 3e-3": (Trainer, SMALL),
     "constant": (Trainer, {"learning_rate": "constant"}),
-    "constant, averaged weights": (AveragingTrainer, {"learning_rate": "constant"}),
-    "AdamW, decay 1e-2": (AdamWTrainer, {}),
-    "batches of 32, rate 2e-3": (Trainer, {"batch_size": 32, "learning_rate_init": 2e-3}),
-    "batches of 8, then 32": (GrowingTrainer, {}),
+    "no corruption": (CleanTrainer, {}),
+    "128 rows together": (rows_together(128), {}),
+    "all rows together": (rows_together(10**6), {}),
+    "Adam, batches of 8, rate 1e-3": (AdamTrainer, {"batch_size": 8, "learning_rate_init": 1e-3}),
     "flips and rotations": (Trainer, {"augment": True}),
 }
 

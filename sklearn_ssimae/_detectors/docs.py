@@ -39,7 +39,8 @@ COMMON_PARAMETERS = """\
         Least fall of the loss that counts as an improvement.
     n_iter_no_change : int, default=10
         Epochs in a row without improvement after which training stops. Epochs before the
-        network is better than the mean image do not count.
+        network is better than the mean image do not count, nor do those before the learning rate
+        falls: the loss falls once more with it.
     validation_fraction : float, default=0.1
         In (0, 1): share of the good images that is kept from training. What is learnt after it
         comes from them: `smoothing`, what maps are relative to, the threshold. Of up to ten images

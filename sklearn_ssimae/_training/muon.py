@@ -18,7 +18,7 @@ _N_STEPS = 5
 _ROOT_MEAN_SQUARE = 0.2
 # Rows of a matrix that are made orthogonal together, at most. The work grows with their cube;
 # the two latent layers, which have hundreds, would take longer than the gradient.
-_MOST_ROWS = 128
+_MOST_ROWS = 256
 
 
 class Muon(torch.optim.Optimizer):
@@ -38,7 +38,7 @@ class Muon(torch.optim.Optimizer):
     With the momentum :math:`M = U \Sigma V^T` (Nesterov's, of factor 0.95) the step is
     :math:`-0.2\, lr\, \sqrt{\max(r, c)}\, U V^T` for a matrix of r rows and c columns [1]_. Kernels
     are taken as matrices of one row for each channel of the first axis. Matrices whose shorter
-    side exceeds 128 are made orthogonal in blocks of rows. The iterations run on the Gram matrix
+    side exceeds 256 are made orthogonal in blocks of rows. The iterations run on the Gram matrix
     of the shorter side, in float32.
 
     References

@@ -65,12 +65,15 @@ class Progress:
         self.is_done = False
         #: Weights after the epoch with the lowest loss; None before the first.
         self.best: dict[str, Any] | None = None
+        self.lowest = np.inf
 
     def end_epoch(self, loss: float) -> None:
         """Take note of an epoch's loss."""
         self.n_epochs += 1
-        self.is_done = self.stopping.update(loss, counts=self.trainer.warmth == 1)
-        if loss == self.stopping.best:
+        self.is_done = self.stopping.update(loss, counts=self.trainer.is_settling)
+        # What came before the network had learnt is no measure.
+        if loss <= self.lowest or self.trainer.warmth < 1:
+            self.lowest = loss
             self.best = deepcopy(self.trainer.network.state_dict())
 
     def restore_best(self) -> None:
@@ -87,6 +90,7 @@ class Progress:
             "n_epochs": self.n_epochs,
             "is_done": self.is_done,
             "best": self.best,
+            "lowest": float(self.lowest),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -95,4 +99,4 @@ class Progress:
         self.stopping.load_state_dict(state["stopping"])
         self.generator.set_state(state["generator"])
         self.n_epochs, self.is_done = state["n_epochs"], state["is_done"]
-        self.best = state["best"]
+        self.best, self.lowest = state["best"], state["lowest"]

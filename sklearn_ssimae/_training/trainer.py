@@ -84,6 +84,8 @@ class Trainer:
         self._warm_up = _WARM_UP * total_steps
         self._learnt_at = -math.inf if is_warm else math.inf
         self.optimizers = _make_optimizers(network, learning_rate_init, weight_decay)
+        # A rate that is to fall yet will lower the loss once more.
+        self._settles_at = (1 - _FALL) * total_steps if schedule == "trapezoid" else 0.0
         self.schedulers = [
             torch.optim.lr_scheduler.LambdaLR(
                 optimizer, partial(_trapezoid, total_steps=total_steps)
@@ -143,6 +145,11 @@ class Trainer:
         patches, seen = (to_device(part, self.network) for part in (share, seen))
         call = partial(forward, self._synchronized, self.precision, seen)
         return weight * self.loss(call, patches, self.warmth)
+
+    @property
+    def is_settling(self) -> bool:
+        """Whether a loss that does not fall any more says that training is done."""
+        return self.warmth == 1 and self.n_steps >= self._settles_at
 
     @property
     def warmth(self) -> float:

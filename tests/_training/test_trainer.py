@@ -222,3 +222,13 @@ def test_weights_that_a_last_step_ruins_are_not_kept():
     )
     assert not np.isfinite(trainer.run_epoch([patches]))
     assert network.weight.item() == 1
+
+
+def test_a_trapezoid_settles_when_its_rate_falls():
+    trainer = make_trainer(Gain(), schedule="trapezoid", total_steps=10, is_warm=True)
+    settled = []
+    for _ in range(10):
+        trainer.run_epoch([random_patches(4, 1, 8, 8)])
+        settled.append(trainer.is_settling)
+    assert settled == [False] * 5 + [True] * 5
+    assert make_trainer(Gain(), schedule="constant", is_warm=True).is_settling
