@@ -11,3 +11,10 @@ os.environ["MPLBACKEND"] = "Agg"
 import torch
 
 torch.set_num_threads(1)
+
+
+def pytest_report_header(config):
+    """pytest-xdist does not print how many tests are deselected."""
+    if config.option.markexpr == "not browser":
+        return "browser: tests in a Chromium are left out; run them by `pytest -m browser`"
+    return None
