@@ -3,7 +3,7 @@
 import os
 
 import sklearn_ssimae
-from sklearn_ssimae._docs import DOCUMENTATION_URL
+from sklearn_ssimae._detectors.docs import DOCUMENTATION_URL
 
 project = "sklearn-ssimae"
 author = "The sklearn-ssimae developers"

@@ -1,9 +1,9 @@
-from ._fmae import FMAEDetector
-from ._l2_autoencoder import L2AutoencoderDetector
-from ._ssim import ssim_components, ssim_map
-from ._ssim_autoencoder import SSIMAutoencoderDetector
-from ._thresholder import ResidualThresholder
-from ._vae import VAEDetector
+from ._detectors.fmae import FMAEDetector
+from ._detectors.l2 import L2AutoencoderDetector
+from ._detectors.ssim import SSIMAutoencoderDetector
+from ._detectors.thresholder import ResidualThresholder
+from ._detectors.vae import VAEDetector
+from ._maps.ssim import ssim_components, ssim_map
 from ._version import __version__
 
 __all__ = [

@@ -9,7 +9,6 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import reduce
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,10 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from sklearn_ssimae import _images
-from sklearn_ssimae._base import BaseDetector
-from sklearn_ssimae._scoring import disk, gaussian_smoothing
-from sklearn_ssimae._tiling import _margins, overlap_weights, positions
+from sklearn_ssimae._detectors.base import BaseDetector
+from sklearn_ssimae._maps.filters import resize
+from sklearn_ssimae._maps.tiling import GridAxis
 from sklearn_ssimae._version import __version__
 
 # The first operator set that resizes with anti-aliasing.
@@ -194,40 +191,37 @@ def _metadata(detector: BaseDetector, shape: tuple[int, ...]) -> dict[str, str]:
 class _ResidualMaps(nn.Module):
     """What `transform` does with images of one size, in operations that can be traced.
 
-    Images (n, h, w) or (n, h, w, c) to maps (n, h, w). Network and residual are the
-    detector's own; what is written anew is what scoring does image by image.
+    Images (n, h, w) or (n, h, w, c) to maps (n, h, w). Comparing and finishing are what scoring
+    calls; patches are cut and joined by lists of indices (`GridAxis` says why).
     """
 
     def __init__(self, detector: BaseDetector, image_shape: tuple[int, ...]) -> None:
         super().__init__()
         # A copy's network is on the CPU.
-        self.detector = copy.copy(detector)
-        self.detector.precision = "float32"
-        self.network = self.detector.network_.requires_grad_(False)
+        detector = copy.copy(detector)
+        detector.precision = "float32"
+        self.network = detector.network_.requires_grad_(False)
+        self.maker = detector._map_maker()
+        self.preparation = detector._preparation()
         self.map_size = image_shape[0], image_shape[1]
-        blank = np.zeros((*image_shape, 1)[:3], np.float32)
-        size = self.detector._to_tensor(blank, f"image_shape={image_shape}").shape[1:]
-        patch_size = self.network.config["patch_size"]
-        stride = min(self.detector.stride, patch_size)
-        top, left = _margins(size, patch_size)
-        self.rows = _Axis(size[0], top, patch_size, stride)
-        self.columns = _Axis(size[1], left, patch_size, stride)
+        blank = np.full((*image_shape, 1)[:3], detector.data_range_[0], np.float32)
+        size = self.preparation(blank, f"image_shape={image_shape}").shape[1:]
+        self.rows, self.columns = (
+            GridAxis(side, self.maker.patch_size, self.maker.stride) for side in size
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         planes = self._prepare(images)
         values = self._join([self._patch_values(strip) for strip in self._cut(planes)])
-        residuals = self.detector._residual_of_values(planes, values)
-        smooth = gaussian_smoothing(residuals, self.detector._smoothing_sigma())
-        opened = _grey_opening(smooth, self.detector.opening_diameter)
-        return _images.resize(opened, self.map_size)
+        return self.maker.finish(self.maker.compare(planes, values), self.map_size)
 
     def _prepare(self, images: Tensor) -> Tensor:
         """Planes (n, c, h, w) in [0, 1], resized."""
-        low, high = self.detector.data_range_
+        low, high = self.preparation.data_range
         unit = (images - low) / (high - low)
         planes = unit.movedim(3, 1) if unit.ndim == 4 else unit[:, None]
-        size, scale = (self.rows.size, self.columns.size), self.detector.scale
-        resized = _images.resize(planes.flatten(0, 1), size, antialias=scale < 1)
+        size, scale = (self.rows.size, self.columns.size), self.preparation.scale
+        resized = resize(planes.flatten(0, 1), size, antialias=scale < 1)
         return resized.unflatten(0, (-1, planes.shape[1]))
 
     def _cut(self, planes: Tensor) -> tuple[Tensor, ...]:
@@ -237,87 +231,11 @@ class _ResidualMaps(nn.Module):
 
     def _patch_values(self, strip: Tensor) -> Tensor:
         """The detector's values (n, rows, columns, k, p, p) of patches."""
-        values = self.detector._patch_values(strip.flatten(0, 2))
+        values = self.maker.comparison.patch_values(strip.flatten(0, 2))
         return values.unflatten(0, (-1, *strip.shape[1:3]))
 
     def _join(self, strips: list[Tensor]) -> Tensor:
         """Weighted means (n, k, h, w) of the values where patches overlap."""
-        log_mean = self.detector._averages_logarithms()
+        log_mean = self.maker.comparison.averages_logarithms
         grid = torch.cat(strips, dim=1).permute(0, 3, 1, 4, 2, 5)
         return self.rows.join(self.columns.join(grid, 4, log_mean), 2, log_mean)
-
-
-class _Axis(nn.Module):
-    """The patches along one axis of an image, as lists of indices.
-
-    Parameters
-    ----------
-    size : int
-        Length of the axis.
-    margin : int
-        Pixels that are replicated before its start.
-    patch_size, stride : int
-    """
-
-    source: Tensor
-    places: Tensor
-    shares: Tensor
-
-    def __init__(self, size: int, margin: int, patch_size: int, stride: int) -> None:
-        super().__init__()
-        self.size = size
-        starts = np.array(positions(max(size, patch_size), patch_size, stride)) - margin
-        self.n_patches = len(starts)
-        source = np.clip(starts[:, None] + np.arange(patch_size), 0, size - 1)
-        self.register_buffer("source", torch.from_numpy(source.ravel()))
-        # Where a pixel lies in the patches laid end to end; those that do not cover it
-        # have the one place after the end.
-        offset = np.arange(size)[:, None] - starts
-        covers = (offset >= 0) & (offset < patch_size)
-        weights = np.where(covers, overlap_weights(patch_size)[offset.clip(0, patch_size - 1)], 0)
-        shares = weights / weights.sum(axis=1, keepdims=True)
-        places = np.where(covers, np.arange(self.n_patches) * patch_size + offset, source.size)
-        # Those that cover it first, up to as many as cover any pixel.
-        order = np.argsort(~covers, axis=1, kind="stable")[:, : covers.sum(axis=1).max()]
-        places, shares = (np.take_along_axis(array, order, axis=1) for array in (places, shares))
-        self.register_buffer("places", torch.from_numpy(places.ravel()))
-        self.register_buffer("shares", torch.from_numpy(shares.astype(np.float32)))
-
-    def cut(self, planes: Tensor, dim: int) -> Tensor:
-        """Axis `dim` of the planes becomes two: patches, and pixels in a patch."""
-        return planes.index_select(dim, self.source).unflatten(dim, (self.n_patches, -1))
-
-    def join(self, grid: Tensor, dim: int, log_mean: bool) -> Tensor:
-        """Undo `cut`: the weighted mean, for each pixel, of what the patches say of it."""
-        values = grid.flatten(dim, dim + 1).movedim(dim, -1)
-        values = F.pad(values, (0, 1), value=-torch.inf if log_mean else 0.0)
-        values = values.index_select(-1, self.places).unflatten(-1, (self.size, -1))
-        if log_mean:
-            means = (values + self.shares.log()).logsumexp(-1)
-        else:
-            means = (values * self.shares).sum(-1)
-        return means.movedim(-1, dim)
-
-
-def _grey_opening(maps: Tensor, diameter: int | None) -> Tensor:
-    """`_scoring.grey_opening` of maps (n, h, w)."""
-    if diameter is None:
-        return maps
-    after = (diameter - 1) // 2
-    before = diameter - 1 - after
-    eroded = -_grey_dilation(-maps, diameter, before, after)
-    return _grey_dilation(eroded, diameter, after, before)
-
-
-def _grey_dilation(maps: Tensor, diameter: int, before: int, after: int) -> Tensor:
-    """Maximum over a disk that reaches `before` pixels up and left, and `after` down and right."""
-    height, width = maps.shape[1:]
-    padded = F.pad(maps[:, None], (before, after, before, after), value=-torch.inf)
-    lengths = disk(diameter).sum(axis=1).tolist()
-    along_rows = {}
-    for length in set(lengths):
-        left = (diameter - length) // 2
-        strip = padded[..., left : left + width + length - 1]
-        along_rows[length] = F.max_pool2d(strip, (1, length), stride=1)
-    rows = [along_rows[length][:, 0, top : top + height] for top, length in enumerate(lengths)]
-    return reduce(torch.maximum, rows)

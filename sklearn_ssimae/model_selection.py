@@ -14,7 +14,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
 from sklearn_ssimae import ResidualThresholder, metrics
-from sklearn_ssimae._labels import in_shape_of, is_masks, unpack
+from sklearn_ssimae._images.labels import in_shape_of, is_masks, unpack
 from sklearn_ssimae.metrics import Images
 
 __all__ = ["LockingMemory", "pixel_scorer"]

@@ -12,6 +12,15 @@ import torch
 
 torch.set_num_threads(1)
 
+import pytest  # noqa: E402
+from shared import DETECTORS  # noqa: E402
+
+
+@pytest.fixture(params=DETECTORS, ids=lambda cls: cls.__name__)
+def cls(request):
+    """Each class of detectors."""
+    return request.param
+
 
 def pytest_report_header(config):
     """pytest-xdist does not print how many tests are deselected."""

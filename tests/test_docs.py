@@ -24,6 +24,7 @@ PUBLIC = {
         "list_images",
         "load_mvtec_ad",
         "make_checkerboards",
+        "make_fabric",
         "make_patch_pairs",
     ],
     "sklearn_ssimae.export": ["to_onnx"],

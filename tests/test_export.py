@@ -28,8 +28,8 @@ from sklearn_ssimae import (
     export,
     ssim_map,
 )
-from sklearn_ssimae._ssim import DEFAULT_C1, DEFAULT_C2, _traceable_ssim
-from sklearn_ssimae._windows import TraceableWindowMean, WindowMean, _banded
+from sklearn_ssimae._maps.ssim import DEFAULT_C1, DEFAULT_C2, _traceable_ssim
+from sklearn_ssimae._maps.windows import TraceableWindowMean, WindowMean, _banded
 from sklearn_ssimae.export import to_onnx
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -11,8 +11,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_ssimae import metrics
-from sklearn_ssimae._labels import good_images
-from sklearn_ssimae._thresholder import ResidualThresholder
+from sklearn_ssimae._detectors.thresholder import ResidualThresholder
+from sklearn_ssimae._images.labels import good_images
 from sklearn_ssimae.model_selection import pixel_scorer
 
 METRICS = {

@@ -11,7 +11,9 @@ import venv
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import sklearn_ssimae
 
@@ -84,28 +86,59 @@ def test_wheel(dist):
         assert f"Provides-Extra: {extra}\n" in metadata
 
 
-def test_main_job_from_the_wheel(dist, tmp_path):
-    """Into an environment of its own, whose other packages are those of this one."""
+@pytest.fixture(scope="module")
+def installed(dist, tmp_path_factory):
+    """The wheel in an environment of its own, whose other packages are those of this one.
+
+    A function that runs one of its programs, in an empty folder.
+    """
     (wheel,) = dist.glob("*.whl")
-    home = tmp_path / "environment"
+    home = tmp_path_factory.mktemp("environment")
     venv.create(home, with_pip=False)
-    python = home / ("Scripts" if os.name == "nt" else "bin") / "python"
+    programs = home / ("Scripts" if os.name == "nt" else "bin")
     run(
-        sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", wheel
+        *(sys.executable, "-m", "pip", "--python", programs / "python"),
+        *("install", "--no-deps", "--no-index", wheel),
     )
-    installed = Path(
-        run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
+    packages = Path(
+        run(
+            programs / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"
+        ).strip()
     )
     # Appended to the path, behind what the wheel brought.
-    (installed / "others.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
+    (packages / "others.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    output = run(python, "-W", "ignore", "-c", SCRIPT, cwd=elsewhere, env=environment)
-    report = json.loads(output)
-    assert Path(report["file"]).is_relative_to(installed)
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+
+    def run_program(name, *arguments):
+        return run(programs / name, *arguments, cwd=elsewhere, env=environment)
+
+    run_program.packages, run_program.folder = packages, elsewhere
+    return run_program
+
+
+def test_main_job_from_the_wheel(installed):
+    report = json.loads(installed("python", "-W", "ignore", "-c", SCRIPT))
+    assert Path(report["file"]).is_relative_to(installed.packages)
     assert report["version"] == sklearn_ssimae.__version__
     assert report["shape"] == [4, 32, 32]
     assert report["same"]
     # Displays import it when they draw.
     assert not report["matplotlib"]
+
+
+def test_command_line_from_the_wheel(installed):
+    stripes = np.tile(128 + 100 * np.sin(np.arange(40)), (40, 1)).astype(np.uint8)
+    for index in range(2):
+        Image.fromarray(stripes).save(installed.folder / f"{index}.png")
+    assert "usage: ssimae" in installed("ssimae", "--help")
+    tiny = ["patch_size=16", "latent_dim=4", "n_patches=16", "max_iter=1", "threshold=9"]
+    output = installed("ssimae", "train", ".", "-o", "stripes.skops", "--set", *tiny)
+    assert "stripes.skops: 1 epochs of 2 good images, threshold 9" in output
+    output = installed(
+        *("python", "-m", "sklearn_ssimae"), "inspect", "stripes.skops", ".", "-o", "out", "--masks"
+    )
+    assert "2 good, 0 with defects, 0 not inspected" in output
+    lines = (installed.folder / "out/results.csv").read_text(encoding="utf-8").splitlines()
+    assert [line.partition(",")[0] for line in lines] == ["path", "0.png", "1.png"]
+    assert (installed.folder / "out/masks/1.png").is_file()

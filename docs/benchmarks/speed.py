@@ -32,9 +32,9 @@ from speed_training import PATCH, PRECISIONS, plain_network, training
 from torch.utils.flop_counter import FlopCounterMode
 
 from sklearn_ssimae import SSIMAutoencoderDetector, ssim_map
-from sklearn_ssimae._scoring import gaussian_smoothing, grey_opening
-from sklearn_ssimae._tiling import BATCH_SIZE, positions
-from sklearn_ssimae._training import forward
+from sklearn_ssimae._maps.filters import gaussian_smoothing, grey_opening
+from sklearn_ssimae._maps.tiling import BATCH_SIZE, positions
+from sklearn_ssimae._networks.devices import forward
 
 STRIDE = 30
 

@@ -9,7 +9,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sklearn_ssimae import SSIMAutoencoderDetector, ssim_map
-from sklearn_ssimae._networks import Autoencoder, to_channels_last
+from sklearn_ssimae._networks.autoencoders import Autoencoder
+from sklearn_ssimae._networks.devices import to_channels_last
 from sklearn_ssimae.datasets import add_synthetic_defects, make_checkerboards
 
 BATCH = 128

@@ -10,8 +10,11 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from sklearn_ssimae import SSIMAutoencoderDetector
-from sklearn_ssimae._networks import Autoencoder, to_channels_last
-from sklearn_ssimae._training import CropSampler, Probe, Trainer, forward, to_device
+from sklearn_ssimae._networks.autoencoders import Autoencoder
+from sklearn_ssimae._networks.devices import forward, to_channels_last, to_device
+from sklearn_ssimae._training.crops import CropSampler
+from sklearn_ssimae._training.probe import Probe
+from sklearn_ssimae._training.trainer import Trainer
 
 PATCH = 128
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}

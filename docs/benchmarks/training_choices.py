@@ -23,8 +23,9 @@ from detection import cpu_seconds, parse_parameters
 from sklearn.exceptions import ConvergenceWarning
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from sklearn_ssimae import SSIMAutoencoderDetector, _fitting
-from sklearn_ssimae._training import Trainer
+from sklearn_ssimae import SSIMAutoencoderDetector
+from sklearn_ssimae._detectors import fit
+from sklearn_ssimae._training.trainer import Trainer
 from sklearn_ssimae.datasets import load_mvtec_ad
 from sklearn_ssimae.metrics import pixel_average_precision_score, pixel_roc_auc_score
 
@@ -121,7 +122,7 @@ def run(choice, seed, options, data):
     )
     parameters = DEFAULTS | length | options.set | parameters
     detector = SSIMAutoencoderDetector(random_state=seed, **parameters)
-    _fitting.Trainer = trainer
+    fit.Trainer = trainer
     started, cpu_started = time.perf_counter(), cpu_seconds()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
+from sklearn_ssimae._images.labels import in_shape_of, unpack
 from sklearn_ssimae.inspection._plotting import require_matplotlib, thinned
 from sklearn_ssimae.metrics import (
     Images,
@@ -142,7 +143,7 @@ class PixelCurveDisplay:
         require_matplotlib(cls.__name__)
         return cls.from_predictions(
             y,
-            estimator.transform(X),
+            in_shape_of(estimator.transform(X), unpack(y)),
             curve=curve,
             max_fpr=max_fpr,
             name=type(estimator).__name__ if name is None else name,

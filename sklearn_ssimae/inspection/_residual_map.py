@@ -154,9 +154,17 @@ class ResidualMapDisplay:
                 f"images, got {type(estimator).__name__}. Of a pipeline give the step that is one."
             )
         images = list(estimator._check_fitted_input(X))
+        in_range = estimator._preparation().in_learnt_range
+        drawn = [
+            [in_range(pixels, image, f"image {i}") for i, (pixels, image) in enumerate(pairs)]
+            for pairs in (
+                zip(images, images, strict=True),
+                zip(estimator.reconstruct(images), images, strict=True),
+            )
+        ]
         display = cls(
-            images=images,
-            reconstructions=estimator.reconstruct(images),
+            images=drawn[0],
+            reconstructions=drawn[1],
             maps=estimator.transform(images),
             threshold=float(estimator.threshold_),
             data_range=estimator.data_range_,

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from sklearn_ssimae._ssim import ssim_components
+from sklearn_ssimae._maps.ssim import ssim_components
 from sklearn_ssimae.inspection._plotting import (
     AGREEMENT,
     GREY,

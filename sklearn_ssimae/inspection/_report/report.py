@@ -20,8 +20,8 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from sklearn_ssimae._images import ImageCollection
-from sklearn_ssimae._labels import good_images, is_masks
+from sklearn_ssimae._images.collection import ImageCollection
+from sklearn_ssimae._images.labels import good_images, is_masks
 from sklearn_ssimae._version import __version__
 from sklearn_ssimae.inspection._plotting import visible
 from sklearn_ssimae.inspection._report.images import encode_bytes, encode_picture, pool

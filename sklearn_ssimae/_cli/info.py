@@ -1,0 +1,50 @@
+"""``ssimae info``."""
+
+from __future__ import annotations
+
+import warnings
+from argparse import Namespace
+from typing import Any
+
+from sklearn.exceptions import InconsistentVersionWarning
+
+from sklearn_ssimae import __version__
+from sklearn_ssimae._cli.files import load_detector
+
+
+def run(options: Namespace) -> int:
+    """Print what a detector's file holds."""
+    with warnings.catch_warnings(record=True) as caught:
+        detector = load_detector(options.detector)
+    version = __version__
+    for warning in caught:
+        # The one sign of the version that wrote the file.
+        if isinstance(warning.message, InconsistentVersionWarning):
+            version = warning.message.original_sklearn_version
+        else:
+            warnings.warn(warning.message, stacklevel=2)
+    for name, value in describe(detector, version).items():
+        print(f"{name + ':':<12} {value}")
+    return 0
+
+
+def describe(detector: Any, version: str) -> dict[str, str]:
+    """Lines about a fitted detector."""
+    defaults = type(detector)().get_params()
+    given = {
+        name: value
+        for name, value in detector.get_params().items()
+        if repr(value) != repr(defaults[name])
+    }
+    low, high = detector.data_range_
+    shape = detector.image_shape_
+    return {
+        "detector": type(detector).__name__,
+        "set": ", ".join(f"{name}={value!r}" for name, value in given.items()) or "nothing",
+        "images": "of any size" if shape is None else f"of shape {shape}",
+        "channels": str(detector.network_.config["n_channels"]),
+        "values": f"{low:g} to {high:g}",
+        "threshold": f"{detector.threshold_:.6g}",
+        "epochs": f"{detector.n_iter_}, the last with loss {detector.loss_curve_[-1]:.4g}",
+        "written by": f"sklearn-ssimae {version} (this is {__version__})",
+    }

@@ -1,0 +1,227 @@
+"""The arguments of all commands."""
+
+from __future__ import annotations
+
+import math
+from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from pathlib import Path
+from typing import Any, NoReturn
+
+from sklearn_ssimae._version import __version__
+
+DESCRIPTION = """\
+Find defects on textured surfaces, having seen good images only.
+
+Images are PNG, JPEG, TIFF, BMP or WebP files; folders are searched to any depth. Detectors are
+kept in .skops files, which run no code when they are read, or in .joblib files, which do."""
+
+
+class Parser(ArgumentParser):
+    """An ArgumentParser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"ssimae: error: {message} (see {self.prog} --help)\n")
+
+
+def make_parser() -> ArgumentParser:
+    """The parser. Its result names the command, which is also a module of this folder."""
+    parser = Parser(
+        prog="ssimae", description=DESCRIPTION, formatter_class=RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"sklearn-ssimae {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for add in (_add_train, _add_inspect, _add_evaluate, _add_threshold, _add_export, _add_info):
+        add(commands)
+    return parser
+
+
+def _add_command(commands: Any, name: str, summary: str, details: str, example: str) -> Any:
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}. {details}".strip(),
+        epilog=f"example:\n{example}",
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    return parser.add_argument
+
+
+def _add_train(commands: Any) -> None:
+    add = _add_command(
+        commands,
+        "train",
+        "learn what good images look like",
+        "Ctrl-C ends the training\nand keeps what was learnt.",
+        "  ssimae train photos/good -o detector.skops --set scale=0.5",
+    )
+    add("good", metavar="GOOD_DIR", type=Path, help="folder of good images")
+    _add_output(add, "the detector's file: .skops, or .joblib")
+    add(
+        "--detector",
+        choices=("ssim", "l2", "vae", "fmae"),
+        default="ssim",
+        help="what it compares by (default: ssim)",
+    )
+    add(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        help="parameters of the detector, as in Python: scale=0.5 latent_dim=200",
+    )
+    add(
+        "--minutes",
+        type=positive_number,
+        metavar="M",
+        help="time for the training. Two epochs that are thrown away measure the speed; the epochs "
+        "that fill the rest then run to the end, as the learning rate's course needs "
+        "their number beforehand",
+    )
+    add(
+        "--checkpoint",
+        type=Path,
+        metavar="PATH",
+        help="file that keeps the state of the training: after a crash, the same command goes on "
+        "from it. Not with --minutes, which may measure another number of epochs",
+    )
+
+
+def _add_inspect(commands: Any) -> None:
+    add = _add_command(
+        commands,
+        "inspect",
+        "look for defects",
+        "OUT/results.csv gets a line an image:\n"
+        "path; score, the largest residual, a defect if above the threshold; label; number of\n"
+        "defects; their area and the largest one's box (x, y, width, height) in pixels; and the\n"
+        "error, if the image could not be inspected, which does not keep the others from it.\n\n"
+        "exit status: 2 after an error, such as an image that could not be inspected; 1 if there\n"
+        "are defects and --fail-on-defect is given; else 0",
+        "  ssimae inspect detector.skops photos/today -o results --masks --fail-on-defect",
+    )
+    _add_detector(add)
+    add("images", metavar="IMAGES", nargs="*", type=Path, help="images, or folders of images")
+    _add_output(add, "folder of the results; made if it is missing", metavar="OUT")
+    add("--masks", action="store_true", help="OUT/masks: PNG files, 255 on defects, else 0")
+    add("--maps", action="store_true", help="OUT/maps: residual maps, TIFF files of 32-bit floats")
+    add(
+        "--report",
+        action="store_true",
+        help="OUT/report.html: a page on which the threshold can be moved",
+    )
+    add(
+        "--watch",
+        type=Path,
+        metavar="DIR",
+        help="inspect the images in this folder, and others as they arrive, until Ctrl-C; "
+        "OUT/results.csv is gone on with, and images that it holds are not inspected again",
+    )
+    add("--fail-on-defect", action="store_true", help="exit status 1 if there are defects")
+
+
+def _add_evaluate(commands: Any) -> None:
+    add = _add_command(
+        commands,
+        "evaluate",
+        "measure a detector on images with known defects",
+        "The folders are laid out as\nin MVTec AD: train/good, test/TYPE, ground_truth/TYPE.",
+        "  ssimae evaluate detector.skops DATA/grid --json figures.json",
+    )
+    _add_detector(add)
+    add("data", metavar="DATASET_DIR", type=Path, help="one category, or a folder of categories")
+    add("--category", nargs="+", metavar="NAME", help="which categories (default: all)")
+    add("--json", type=Path, metavar="FILE", help="write the figures to a file, too")
+
+
+def _add_threshold(commands: Any) -> None:
+    add = _add_command(
+        commands,
+        "threshold",
+        "set a detector's threshold, without training",
+        "",
+        "  ssimae threshold detector.skops photos/good --false-alarm-rate 0.001 -o strict.skops\n"
+        "  ssimae threshold detector.skops --value 1.3 -o strict.skops",
+    )
+    _add_detector(add)
+    add(
+        "good",
+        metavar="GOOD_DIR",
+        nargs="?",
+        type=Path,
+        help="folder of good images, best ones that were not trained on",
+    )
+    add(
+        "--false-alarm-rate",
+        type=share,
+        metavar="R",
+        help="probability that a good image exceeds the threshold (default: 0.01)",
+    )
+    add("--value", type=number, metavar="T", help="the threshold itself, in place of GOOD_DIR")
+    _add_output(add, "the new detector's file: .skops, or .joblib")
+
+
+def _add_export(commands: Any) -> None:
+    add = _add_command(
+        commands,
+        "export",
+        "write a detector as an ONNX file",
+        "It takes images of one size and gives residual\nmaps; the threshold is in its metadata.",
+        "  ssimae export detector.skops -o detector.onnx --image-shape 512 512",
+    )
+    _add_detector(add)
+    _add_output(add, "the ONNX file")
+    add(
+        "--image-shape",
+        type=int,
+        nargs="+",
+        required=True,
+        metavar="SIDE",
+        help="height and width of the images, and 3 if they are in colour",
+    )
+
+
+def _add_info(commands: Any) -> None:
+    add = _add_command(
+        commands,
+        "info",
+        "tell what a detector's file holds",
+        "",
+        "  ssimae info detector.skops",
+    )
+    _add_detector(add)
+
+
+def _add_detector(add: Any) -> None:
+    add("detector", metavar="DETECTOR", type=Path, help="file of a trained detector")
+
+
+def _add_output(add: Any, help: str, metavar: str = "FILE") -> None:
+    add("-o", "--output", type=Path, required=True, metavar=metavar, help=help)
+
+
+def number(text: str) -> float:
+    """A finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ArgumentTypeError(f"{text!r} is no finite number")
+    return value
+
+
+def positive_number(text: str) -> float:
+    """A finite number above 0."""
+    value = number(text)
+    if value <= 0:
+        raise ArgumentTypeError(f"{text!r} is not above 0")
+    return value
+
+
+def share(text: str) -> float:
+    """A number between 0 and 1."""
+    value = number(text)
+    if not 0 < value < 1:
+        raise ArgumentTypeError(f"{text!r} is not between 0 and 1")
+    return value

@@ -1,0 +1,28 @@
+"""``ssimae threshold``."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from sklearn_ssimae._cli.files import load_detector, saving
+from sklearn_ssimae.datasets import list_images
+
+FALSE_ALARM_RATE = 0.01
+
+
+def run(options: Namespace) -> int:
+    """Store the detector anew with another threshold."""
+    if (options.good is None) == (options.value is None):
+        raise ValueError("Give either GOOD_DIR, a folder of good images, or --value T.")
+    if options.value is not None and options.false_alarm_rate is not None:
+        raise ValueError("--false-alarm-rate needs GOOD_DIR; with --value it means nothing.")
+    detector = load_detector(options.detector)
+    with saving(options.output) as save:
+        # One that was set would go before what is learnt.
+        detector.set_params(threshold=options.value)
+        if options.good:
+            rate = options.false_alarm_rate or FALSE_ALARM_RATE
+            detector.fit_threshold(list_images(options.good), false_alarm_rate=rate)
+        save(detector)
+    print(f"{options.output}: threshold {detector.threshold_:.6g}")
+    return 0

@@ -1,0 +1,106 @@
+"""``ssimae train``."""
+
+from __future__ import annotations
+
+import ast
+import time
+import warnings
+from argparse import Namespace
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from sklearn.base import clone
+
+from sklearn_ssimae._cli.files import DETECTORS, saving
+from sklearn_ssimae.datasets import list_images
+
+
+def run(options: Namespace) -> int:
+    """Fit a detector and store it."""
+    if options.minutes and options.checkpoint:
+        raise ValueError(
+            "--minutes may measure another number of epochs when the training goes on, and a "
+            "checkpoint is of one number. Give --checkpoint with --set max_iter=N."
+        )
+    detector = make_detector(options)
+    images = list_images(options.good)
+    with saving(options.output) as save:
+        if options.minutes:
+            n_epochs = epochs_within(60 * options.minutes, detector, images)
+            # Trained to the end of the learning rate's course.
+            detector.set_params(max_iter=n_epochs, n_iter_no_change=n_epochs)
+        detector.fit(images)
+        save(detector)
+    print(
+        f"{options.output}: {detector.n_iter_} epochs of {len(images)} good images, "
+        f"threshold {detector.threshold_:.6g}"
+    )
+    return 0
+
+
+def make_detector(options: Namespace) -> Any:
+    """The detector that the options describe, not yet fitted."""
+    cls = DETECTORS[options.detector]
+    given = parse_parameters(options.set, list(cls().get_params()))
+    if options.minutes and "max_iter" in given:
+        raise ValueError("--minutes chooses max_iter; give one of the two.")
+    if options.checkpoint:
+        given["checkpoint"] = str(options.checkpoint)
+    return cls(**{"verbose": 1, **given})
+
+
+def parse_parameters(assignments: Sequence[str], known: Sequence[str]) -> dict[str, Any]:
+    """{'scale': 0.5, 'window': 'gaussian'} of ["scale=0.5", "window=gaussian"]."""
+    parameters = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise ValueError(f"--set takes NAME=VALUE, got {assignment!r}.")
+        if name not in known:
+            close = ", ".join(get_close_matches(name, known)) or ", ".join(known)
+            raise ValueError(f"--set: there is no parameter {name!r}. Is it one of {close}?")
+        try:
+            parameters[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            parameters[name] = value
+    return parameters
+
+
+def epochs_within(seconds: float, detector: Any, images: Sequence[str]) -> int:
+    """How many epochs fit into the time, with all else that a fit does and this trial."""
+    started = time.perf_counter()
+    stopwatch = _Stopwatch()
+    trial = clone(detector).set_params(max_iter=2, verbose=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the fit to come says it again, if it still holds
+        trial.set_callbacks(stopwatch).fit(images)
+    if len(stopwatch.seconds) < 2:
+        raise KeyboardInterrupt  # which fit takes for the end of the training
+    elapsed = time.perf_counter() - started
+    besides_epochs = elapsed - sum(stopwatch.seconds)
+    # The first one also reads the images.
+    per_epoch = stopwatch.seconds[-1]
+    n_epochs = max(1, int((seconds - elapsed - besides_epochs) / per_epoch))
+    print(f"{n_epochs} epochs of {per_epoch:.2g} s", flush=True)
+    return n_epochs
+
+
+class _Stopwatch:
+    """A callback of scikit-learn's that keeps how long each epoch took."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def setup(self, estimator: Any, context: Any) -> None:
+        pass
+
+    def teardown(self, estimator: Any, context: Any) -> None:
+        pass
+
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
+        self._started = time.perf_counter()
+
+    def on_fit_task_end(self, estimator: Any, context: Any) -> None:
+        if context.task_name != "fit":
+            self.seconds.append(time.perf_counter() - self._started)

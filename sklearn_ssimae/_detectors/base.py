@@ -1,0 +1,500 @@
+"""The base class of the detectors: parameters, scikit-learn's methods, storage."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from abc import ABCMeta, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    OutlierMixin,
+    TransformerMixin,
+    _fit_context,
+)
+from sklearn.callback import CallbackSupportMixin
+from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Generator, Tensor
+
+from sklearn_ssimae._detectors.calibration import Calibration, recalibrated
+from sklearn_ssimae._detectors.dask_arrays import in_memory, lazy_on_dask
+from sklearn_ssimae._detectors.docs import DOC_LINK_TEMPLATE
+from sklearn_ssimae._detectors.false_alarms import FALSE_ALARM_RATE
+from sklearn_ssimae._detectors.fit import Fit
+from sklearn_ssimae._detectors.framing import FramesOfRows, framed
+from sklearn_ssimae._detectors.parameters import Parameters
+from sklearn_ssimae._images import collection
+from sklearn_ssimae._images.collection import ImageCollection
+from sklearn_ssimae._images.containers import check_not_one_image, plain
+from sklearn_ssimae._images.labels import good_images_of, score_maps
+from sklearn_ssimae._images.values import (
+    Preparation,
+    output_dtype,
+)
+from sklearn_ssimae._maps.filters import resize
+from sklearn_ssimae._maps.making import Comparison, MapMaker
+from sklearn_ssimae._networks.autoencoders import REDUCTION, Autoencoder, PatchNetwork
+from sklearn_ssimae._networks.devices import forward, keep_freed_memory
+from sklearn_ssimae._networks.storage import network_from_arrays, network_to_arrays
+from sklearn_ssimae._training.trainer import Loss
+from sklearn_ssimae._version import __version__
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class BaseDetector(
+    Parameters,
+    CallbackSupportMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    OutlierMixin,
+    FramesOfRows,
+    TransformerMixin,
+    BaseEstimator,
+    metaclass=ABCMeta,
+):
+    """Base class of the detectors.
+
+    A detector adds its loss and its residual, `_make_loss` and `_residual`, and a network of
+    its own where the plain autoencoder will not do. The parameters are the fields of a
+    dataclass: each class names its own, and its `__init__` takes those of its bases too.
+    """
+
+    _network_class: ClassVar[type[PatchNetwork]] = Autoencoder
+    #: Whether residuals are logarithms: compared by difference, and negative at times.
+    _residual_is_logarithm: ClassVar[bool] = False
+    _doc_link_module = "sklearn_ssimae"
+    _doc_link_template = DOC_LINK_TEMPLATE
+
+    # What a detector is made of ---------------------------------------------------------
+
+    @abstractmethod
+    def _make_loss(self, n_channels: int, device: torch.device, generator: Generator) -> Loss:
+        """The training loss; its noise, if any, comes from the generator (on the CPU)."""
+
+    @abstractmethod
+    def _residual(self, images: Tensor, reconstructions: Tensor) -> Tensor:
+        """Residual maps (n, h, w) of images (n, c, h, w), larger = more anomalous."""
+
+    def _network_config(self, n_channels: int) -> dict[str, int]:
+        """Arguments of the network's class, for images of n_channels."""
+        return {
+            "n_channels": n_channels,
+            "patch_size": int(self.patch_size),
+            "latent_dim": int(self.latent_dim),
+        }
+
+    def _make_comparison(self) -> Comparison:
+        """What is averaged over patches, and its residual."""
+        return Comparison(
+            lambda patches: forward(self.network_, self.precision, patches),
+            self._residual,
+            self.aggregate,
+        )
+
+    def _map_constants(self) -> list[dict[str, float]]:
+        """The constants that a map may have where parameters leave them open."""
+        return [{}]
+
+    def _check_parameters(self) -> None:
+        """Refuse parameters that are each in their range and do not go together."""
+        if self.patch_size % REDUCTION:
+            raise ValueError(
+                f"patch_size must be a multiple of {REDUCTION}, got {self.patch_size}."
+            )
+
+    # Fit --------------------------------------------------------------------------------
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Learn what good images look like.
+
+        Parameters
+        ----------
+        X : array of shape (n, h, w), (n, h, w, c) or (n, n_features), or sequence
+            Images, flattened images, or a sequence of n images of different sizes or of n
+            paths of image files. Of an array that is not in memory (np.memmap, zarr, h5py,
+            dask), images are read when they are needed.
+        y : array-like of shape (n,) or masks of shape (n, h, w), default=None
+            Marks images that must not be learnt from: -1 in a label vector, or any
+            True pixel in a mask (a sequence of masks for a sequence of images). Any other
+            y is ignored.
+
+        Returns
+        -------
+        self : object
+            The fitted detector.
+
+        Raises
+        ------
+        ValueError
+            For a parameter, an image or a mask that cannot be used, and for a y that leaves no
+            image to learn from; the message says which. For a checkpoint that is damaged or
+            belongs to another fit; the message says where they differ.
+        OSError
+            For an image file that is missing or unreadable, or a checkpoint that cannot be
+            written; the message names it.
+
+        Warns
+        -----
+        ConvergenceWarning
+            When training ends no better than the mean image; when it diverges, the network of
+            the last good epoch being kept; when it is interrupted from the keyboard, that of
+            the epoch with the lowest loss being kept.
+
+        Notes
+        -----
+        An error after the first epoch, such as a full disk or an image that vanished, leaves
+        the network of the last epoch, and a threshold if training images can still be
+        read. An earlier one leaves the detector as it was.
+        """
+        Fit(self, X, y).run()
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
+        """Train for one epoch more, on new images, at a constant learning rate.
+
+        The first call starts a network; `data_range_` stays as that call set it. The
+        threshold is that of the latest images.
+
+        Parameters
+        ----------
+        X : array or sequence
+            As in :meth:`fit`.
+        y : array-like or masks, default=None
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        self : object
+            The fitted detector.
+        """
+        Fit(self, X, y, is_partial=True).run()
+        return self
+
+    def fit_threshold(
+        self, X: Any, y: Any = None, *, false_alarm_rate: float = FALSE_ALARM_RATE
+    ) -> Self:
+        """Learn the threshold anew from good images, without training.
+
+        What maps are relative to is learnt anew too, for the map as it is set now. The network,
+        and what was chosen in fit, stay.
+
+        Parameters
+        ----------
+        X : array or sequence
+            Good images that were not trained on, as in :meth:`fit`; the more, the better. Those
+            that were trained on give a threshold that is too low.
+        y : array-like or masks, default=None
+            As in :meth:`fit`.
+        false_alarm_rate : float, default=0.01
+            In (0, 1): probability with which a further good image is called a defect.
+
+        Returns
+        -------
+        self : object
+            The detector.
+
+        Raises
+        ------
+        ValueError
+            If `threshold` is set, which would go before, or the rate is out of range.
+        """
+        check_is_fitted(self)
+        if self.threshold is not None:
+            raise ValueError(
+                f"threshold={self.threshold} is set and goes before a learnt one. Take it back "
+                "first: set_params(threshold=None)."
+            )
+        if not 0 < false_alarm_rate < 1:
+            raise ValueError(f"false_alarm_rate must lie in (0, 1), got {false_alarm_rate!r}.")
+        images = good_images_of(self._check_fitted_input(X), y)
+        self._calibration = recalibrated(self, images, false_alarm_rate)
+        return self
+
+    # Maps, masks, scores ----------------------------------------------------------------
+
+    @framed
+    @lazy_on_dask
+    def transform(self, X: Any) -> Any:
+        """Residual maps.
+
+        Parameters
+        ----------
+        X : array of shape (n, h, w), (n, h, w, c) or (n, n_features), or sequence
+            As in :meth:`fit`. Images may have another size than in fit, rows may not. A dask
+            array in chunks of whole images gives a lazy dask array.
+
+        Returns
+        -------
+        maps : ndarray of shape (n, h, w), or (n, h·w) for rows, or list of (h, w)
+            Residuals after smoothing and opening, larger = more anomalous. float64 for float64
+            images, else float32.
+        """
+        images = self._check_fitted_input(X)
+        return images.pack(self._maps(images))
+
+    @lazy_on_dask
+    def segment(self, X: Any) -> Any:
+        """Masks of the defects: residual map > `threshold_`.
+
+        Parameters
+        ----------
+        X : array or sequence
+            As in :meth:`transform`.
+
+        Returns
+        -------
+        masks : bool ndarray of shape (n, h, w), or (n, h·w) for rows, or list of (h, w)
+        """
+        images = self._check_fitted_input(X)
+        self._check_threshold()
+        return images.pack(residual > self.threshold_ for residual in self._maps(images))
+
+    @lazy_on_dask
+    def reconstruct(self, X: Any) -> Any:
+        """What the network makes of the images: reconstructions, averaged over patches.
+
+        Parameters
+        ----------
+        X : array or sequence
+            As in :meth:`transform`.
+
+        Returns
+        -------
+        reconstructions : ndarray of the shape of X, or list
+            In the value range of the input. float64 for float64 images, else float32.
+        """
+        images = self._check_fitted_input(X)
+        prepare = self._preparation()
+        maker = self._map_maker()
+        results = []
+        for image, _, planes in maker.average(self._planes(images), maker.comparison.reconstruct):
+            full = resize(planes, image.shape[:2]).permute(1, 2, 0).cpu().numpy()
+            low, high = prepare.range_of(image, "")
+            results.append(full.astype(output_dtype(image)) * (high - low) + low)
+        return images.pack_images(results)
+
+    @lazy_on_dask
+    def score_samples(self, X: Any) -> np.ndarray:
+        """Score of each image: the largest residual, negated. Lower = more anomalous.
+
+        Parameters
+        ----------
+        X : array or sequence
+            As in :meth:`transform`.
+
+        Returns
+        -------
+        scores : float64 ndarray of shape (n,)
+        """
+        return self._score_samples(self._check_fitted_input(X))
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """``score_samples(X) - offset_``: negative for defective images.
+
+        Parameters
+        ----------
+        X : array or sequence
+            As in :meth:`transform`.
+
+        Returns
+        -------
+        scores : float64 ndarray of shape (n,)
+        """
+        scores = self.score_samples(X)
+        self._check_threshold()
+        return scores - self.offset_
+
+    def predict(self, X: Any) -> np.ndarray:
+        """-1 for images in which :meth:`segment` marks a pixel, +1 for the others.
+
+        Parameters
+        ----------
+        X : array or sequence
+            As in :meth:`transform`.
+
+        Returns
+        -------
+        labels : int ndarray of shape (n,)
+        """
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def score(self, X: Any, y: Any) -> float:
+        """Area under the ROC curve, of pixels for masks and of images for labels.
+
+        Parameters
+        ----------
+        X : array or sequence
+            As in :meth:`transform`.
+        y : masks of shape (n, h, w) or sequence of masks, or labels of shape (n,)
+            True pixels are defects. Labels: -1 = defect, any other value = good.
+
+        Returns
+        -------
+        auc : float
+            In [0, 1]. nan, with an UndefinedMetricWarning, when y holds one class alone.
+        """
+        return score_maps(in_memory(self.transform(X)), y)
+
+    def _score_samples(self, images: ImageCollection) -> np.ndarray:
+        scores = (-float(residual.max()) for residual in self._maps(images))
+        return np.fromiter(scores, np.float64, len(images))
+
+    def _maps(self, images: ImageCollection) -> Iterator[np.ndarray]:
+        """Finished residual maps (h, w), at the size of the images."""
+        maker = self._map_maker()
+        for image, planes, values in maker.reconstruct(self._planes(images)):
+            residual = maker.compare(planes[None], values[None])
+            full = maker.finish(residual, image.shape[:2])[0].cpu().numpy()
+            yield full.astype(output_dtype(image), copy=False)
+
+    def _map_maker(self, *, relative: bool | None = None) -> MapMaker:
+        """What makes the maps as they are set now; `relative` goes before `residual`."""
+        keep_freed_memory()
+        patch_size = self.network_.config["patch_size"]
+        is_relative = self.residual == "relative" if relative is None else relative
+        return MapMaker(
+            self._make_comparison(),
+            patch_size=patch_size,
+            stride=patch_size // 2 if self.stride is None else self.stride,
+            smoothing=self.smoothing_,
+            profile=self._border_profile() if is_relative else None,
+            opening_diameter=self.opening_diameter,
+            device=next(self.network_.parameters()).device,
+        )
+
+    def _map_settings(self) -> dict[str, Any]:
+        """What the values of a map depend on, besides the network."""
+        names = ("stride", "aggregate", "scale", "residual", "smoothing_", "opening_diameter")
+        return {name: getattr(self, name) for name in names}
+
+    def _check_threshold(self) -> None:
+        """Warn of a threshold that was learnt for another map than the one in force."""
+        if self.threshold is not None:
+            return
+        learnt_for, settings = self._calibration.settings, self._map_settings()
+        changes = [
+            f"{name.rstrip('_')} is {settings[name]} and was {learnt_for[name]}"
+            for name in settings
+            if settings[name] != learnt_for[name]
+        ]
+        if changes:
+            warnings.warn(
+                f"The threshold was learnt for another map: {', '.join(changes)}. Learn it anew "
+                "from good images that were not trained on, with fit_threshold(X) or a "
+                "ResidualThresholder after the detector, or set threshold.",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    # Input ------------------------------------------------------------------------------
+
+    def _check_fitted_input(self, X: Any) -> ImageCollection:
+        check_is_fitted(self)
+        return self._check_input(X, reset=False)
+
+    def _check_input(self, X: Any, *, reset: bool) -> ImageCollection:
+        """The images of X. With reset, sets `image_shape_` and `n_features_in_`."""
+        X = plain(X)
+        if not reset:
+            check_not_one_image(
+                X,
+                learnt_from_rows=self._input_kind_ == "rows" or self.image_shape is not None,
+                n_channels=self._n_channels,
+            )
+        images = self._read_input(X, reset=reset)
+        if reset:
+            self._input_kind_ = images.kind
+        return images
+
+    def _read_input(self, X: Any, *, reset: bool) -> ImageCollection:
+        if collection.is_rows(X):
+            stored = collection.is_stored(X)
+            rows = validate_data(self, X, reset=reset, dtype="numeric", skip_check_array=stored)
+            shape = None if reset else self.image_shape_
+            if shape is None:
+                shape = collection.resolve_image_shape(self.image_shape, rows.shape[1])
+            if reset:
+                self.image_shape_ = shape
+            return (collection.stored_rows if stored else collection.images_of_rows)(rows, shape)
+        if collection.is_image_stack(X):
+            stored = collection.is_stored(X)
+            images = collection.stored_stack(X) if stored else collection.stack_of_images(X)[0]
+            if reset:
+                self.image_shape_ = np.shape(X)[1:]
+                self.n_features_in_ = math.prod(self.image_shape_)
+            return images
+        if reset:
+            # Nothing is fixed by images that may differ in size.
+            self.image_shape_ = None
+        return collection.sequence_of_images(X)
+
+    def _preparation(self) -> Preparation:
+        is_given = self.data_range is not None
+        return Preparation(self.data_range_, self.scale, self._n_channels, is_given)
+
+    def _planes(self, images: ImageCollection) -> Iterator[tuple[np.ndarray, Tensor]]:
+        """Each image, and its planes as the network sees them; one at a time."""
+        prepare = self._preparation()
+        warned = False
+        for index, image in enumerate(images):
+            name = images.name(index)
+            warned = warned or prepare.warn_if_out_of_range(name, image)
+            yield image, prepare(image, name)
+
+    @property
+    def _n_features_out(self) -> int:
+        if self.image_shape_ is None:
+            raise ValueError("Maps of images of several sizes have no feature names.")
+        return int(np.prod(self.image_shape_[:2]))
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    # Storage ----------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The network as NumPy arrays: they need no torch, and no GPU, to be read."""
+        state = {**super().__getstate__(), "_sklearn_ssimae_version": __version__}
+        if isinstance(self.checkpoint, os.PathLike):
+            # A Path is of one operating system, and a type that readers would have to trust.
+            state["checkpoint"] = os.fspath(self.checkpoint)
+        if "network_" in state:
+            state["network_"] = network_to_arrays(self.network_)
+        if "_calibration" in state:
+            state["_calibration"] = self._calibration.to_dict()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A parameter that the state of another version lacks has the default of its class."""
+        version = state.get("_sklearn_ssimae_version", "unknown")
+        if version != __version__:
+            warnings.warn(
+                InconsistentVersionWarning(
+                    estimator_name=f"sklearn_ssimae.{type(self).__name__}",
+                    current_sklearn_version=__version__,
+                    original_sklearn_version=version,
+                ),
+                stacklevel=2,
+            )
+        stored = state.get("network_")
+        calibration = state.get("_calibration")
+        left_out = ("network_", "_calibration", "_sklearn_ssimae_version")
+        rest = {name: value for name, value in state.items() if name not in left_out}
+        super().__setstate__(rest)
+        if stored is not None:
+            self.network_ = network_from_arrays(self._network_class, stored)
+        if calibration is not None:
+            self._calibration = Calibration.from_dict(calibration)

@@ -1,0 +1,193 @@
+"""The map that finds drawn defects best: σ and constants, chosen on good images alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from scipy.special import expit
+from torch import Tensor
+
+from sklearn_ssimae._detectors.probes import make_probes
+from sklearn_ssimae._maps.border import BorderProfile
+from sklearn_ssimae._maps.filters import gaussian_smoothing
+from sklearn_ssimae.datasets._drawing import MIN_SIDE, Painter, draw_defect
+
+if TYPE_CHECKING:
+    from sklearn_ssimae._detectors.base import BaseDetector
+
+# σ of the candidates, for patches of 128 pixels; others in proportion.
+_SIGMAS = (2, 4, 6, 8, 11, 14)
+_PATCH_SIZE = 128
+# Kept images are cut into squares of two patches at most, of which so many are drawn on.
+_TILES = 16
+# Drawn defects of each kind, at least: few squares are drawn on again.
+_LEAST_DRAWN = 8
+# Logarithm by which a defect exceeds good material, or falls short of it, and still counts as
+# three quarters of one found, or a quarter.
+_SOFTNESS = 0.3
+
+
+class Drawn(NamedTuple):
+    """A square of good material with a drawn defect, or without (`kind` is then "good")."""
+
+    kind: str
+    mask: np.ndarray
+
+
+def choose_map(
+    detector: BaseDetector, planes: Iterable[Tensor], rng: np.random.Generator
+) -> tuple[float, dict[str, float], list[dict[str, Any]]] | None:
+    """The σ and constants with which defects drawn into good images are found best.
+
+    Parameters
+    ----------
+    detector : BaseDetector
+        With a trained network.
+    planes : iterable of Tensor (c, h, w)
+        Kept images at the network's scale.
+    rng : numpy Generator
+
+    Returns
+    -------
+    smoothing : float
+    constants : dict of float
+    table : list of dict
+        A row for each setting: "smoothing", the constants, the `quality` of each kind of defect,
+        and "mean", by which the choice is made.
+        All of it None if nothing could be drawn: the images are smaller than 16 pixels.
+
+    Notes
+    -----
+    Kinds count alike: all pixels of all kinds together would say what is best for the largest
+    and plainest. A defect's pixels are held against all others of the same images, among them those
+    that it spoils around it.
+    """
+    random = np.random.RandomState(int(rng.integers(2**31 - 1)))
+    tiles = _tiles(planes, 2 * detector.network_.config["patch_size"], random)
+    if not tiles:
+        return None
+    patch_size = detector.network_.config["patch_size"]
+    sigmas = [detector.smoothing_]
+    if detector.smoothing == "auto":
+        sigmas = [sigma * patch_size / _PATCH_SIZE for sigma in _SIGMAS]
+    maker = detector._map_maker(relative=False)
+    probes = make_probes(patch_size)
+    cases = list(maker.reconstruct(_draw_into(tiles, random, probes)))
+    table = []
+    for constants in detector._map_constants():
+        detector._calibration.constants = constants
+        residuals = [
+            (drawn, maker.compare(image[None], values[None])[0]) for drawn, image, values in cases
+        ]
+        for smoothing in sigmas:
+            qualities = _qualities(detector, residuals, smoothing)
+            table.append({"smoothing": smoothing, **constants, **qualities})
+    return _best(table, list(probes))
+
+
+def _tiles(planes: Iterable[Tensor], side: int, random: np.random.RandomState) -> list[Tensor]:
+    """Squares of the images, of the side of two patches or of the image's shorter one."""
+    tiles = []
+    for image in planes:
+        size = min(side, *image.shape[1:])
+        if size < MIN_SIDE:
+            continue
+        rows, columns = (range(0, length - size + 1, size) for length in image.shape[1:])
+        tiles += [image[:, y : y + size, x : x + size] for y in rows for x in columns]
+        if len(tiles) > 8 * _TILES:
+            break
+    chosen = random.permutation(len(tiles))[:_TILES]
+    return [tiles[index].clamp(0, 1) for index in chosen]
+
+
+def _draw_into(
+    tiles: list[Tensor], random: np.random.RandomState, probes: dict[str, Painter]
+) -> Iterator[tuple[Drawn, Tensor]]:
+    for tile in tiles:
+        yield Drawn("good", np.zeros(tile.shape[1:], dtype=bool)), tile
+    n_rounds = -(-_LEAST_DRAWN // len(tiles))
+    for kind in probes:
+        for index, tile in enumerate(tiles * n_rounds):
+            canvas = tile.permute(1, 2, 0).double().numpy()
+            try:
+                altered, mask = draw_defect(canvas, [kind], random, index, probes)
+            except ValueError:  # flat material shows no dent and no patch
+                continue
+            yield Drawn(kind, mask), torch.from_numpy(altered).permute(2, 0, 1).float()
+
+
+def _qualities(
+    detector: BaseDetector, residuals: list[tuple[Drawn, Tensor]], smoothing: float
+) -> dict[str, float]:
+    """How well each kind of drawn defect is found by a map."""
+    smooth = [(drawn, gaussian_smoothing(residual, smoothing)) for drawn, residual in residuals]
+    if detector.residual == "relative":
+        profile = BorderProfile.fit(
+            (values for drawn, values in smooth if drawn.kind == "good"),
+            reach=detector.network_.config["patch_size"] // 2,
+            logarithmic=detector._residual_is_logarithm,
+        )
+        smooth = [(drawn, profile.relative(values)) for drawn, values in smooth]
+    good = [float(values.max()) for drawn, values in smooth if drawn.kind == "good"]
+    by_kind: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    for drawn, values in smooth:
+        if drawn.kind != "good":
+            by_kind.setdefault(drawn.kind, []).append((drawn.mask, values.cpu().numpy()))
+    return {
+        kind: quality(pairs, max(good), logarithmic=detector._residual_is_logarithm)
+        for kind, pairs in by_kind.items()
+    }
+
+
+def quality(
+    pairs: list[tuple[np.ndarray, np.ndarray]], largest_good: float, *, logarithmic: bool
+) -> float:
+    """How well a map finds defects, in [0, 1]: their pixels, and that there is one.
+
+    Parameters
+    ----------
+    pairs : list of (mask, map), both of shape (h, w)
+    largest_good : float
+        The largest value of maps of good material.
+    logarithmic : bool
+        Whether maps are logarithms.
+
+    Returns
+    -------
+    quality : float
+        The mean of two parts. The average precision of all pixels. And a share of defects that
+        stand out, which a step would count by ones: the logistic function of the logarithm by
+        which the largest value on the defect exceeds that of good material.
+    """
+    # Every other pixel of every other row: neighbours are alike.
+    truth = np.concatenate([mask[::2, ::2].ravel() for mask, _ in pairs])
+    scores = np.concatenate([values[::2, ::2].ravel() for _, values in pairs])
+    largest = np.array([values[mask].max() for mask, values in pairs], dtype=np.float64)
+    if logarithmic:
+        excess = largest - largest_good
+    else:
+        excess = np.log(np.maximum(largest, 1e-12) / max(largest_good, 1e-12))
+    return float(average_precision(truth, scores) + expit(excess / _SOFTNESS).mean()) / 2
+
+
+def average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
+    """Mean over the positives of the share of positives among what scores as high; 0 for none."""
+    found = truth[np.argsort(-scores, kind="stable")]
+    precision = np.cumsum(found) / np.arange(1, len(found) + 1)
+    return float(precision[found].mean()) if found.any() else 0.0
+
+
+def _best(
+    table: list[dict[str, Any]], probes: list[str]
+) -> tuple[float, dict[str, float], list[dict[str, Any]]]:
+    kinds = [kind for kind in probes if kind in table[0]]
+    for row in table:
+        row["mean"] = float(np.mean([row[kind] for kind in kinds]))
+    best = max(table, key=lambda row: row["mean"])
+    constants = {
+        name: value for name, value in best.items() if name not in {"smoothing", "mean", *kinds}
+    }
+    return best["smoothing"], constants, table

@@ -1,0 +1,140 @@
+"""What users read of all detectors: shared docstrings, public names, where the documentation is."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+Class = TypeVar("Class", bound=type)
+
+# Where the documentation is published. Nothing else says so.
+DOCUMENTATION_URL = "https://sklearn-ssimae.readthedocs.io/en/stable/"
+# The page of an estimator, for scikit-learn's diagrams in notebooks.
+DOC_LINK_TEMPLATE = DOCUMENTATION_URL + "generated/{estimator_module}.{estimator_name}.html"
+
+COMMON_PARAMETERS = """\
+    latent_dim : int, default=100
+        Dimension d of the latent space. The paper takes 100 for textures.
+    patch_size : int, default=128
+        Side of the square patches in pixels, a multiple of 16. A smaller image is padded
+        by replication.
+    n_patches : int, default=1000
+        Random crops that an epoch sees (paper: 10000).
+    max_iter : int, default=30
+        Epochs at most (paper: 200).
+    augment : bool, default=False
+        Whether crops are turned and flipped at random, in all eight ways. For textures that
+        look alike from all sides and have few images.
+    batch_size : int, default=32
+        Crops in a gradient step. The network sees most of them with something drawn into them,
+        and learns to redraw them clean: else it would break down at a defect.
+    learning_rate_init : float, default=5e-3
+        Learning rate of Muon, which steps the weights, and five times that of Adam, which steps
+        biases and layers of one channel: the constant one, or the trapezoid's height.
+    learning_rate : {"trapezoid", "constant"}, default="trapezoid"
+        Schedule of the learning rate. "trapezoid" climbs over the first 5 % of the steps, and
+        falls to nearly 0 over the last 40 %.
+    weight_decay : float, default=1e-5
+        Share of the weights that a step takes off, times the learning rate.
+    tol : float, default=1e-4
+        Least fall of the loss that counts as an improvement.
+    n_iter_no_change : int, default=10
+        Epochs in a row without improvement after which training stops. Epochs before the
+        network is better than the mean image do not count.
+    validation_fraction : float, default=0.1
+        In (0, 1): share of the good images that is kept from training. What is learnt after it
+        comes from them: `smoothing`, what maps are relative to, the threshold. Of up to ten images
+        of two patches or more, a strip of each is kept in place of whole images.
+    stride : int or None, default=None
+        Step in pixels between patches when an image is scored, at most `patch_size` (a
+        longer one is cut to it). None: half of it, at which the weights of the overlaps add up
+        to 1 (paper: 30). The last row and column of patches end at the border. Time goes with
+        its inverse square.
+    aggregate : {"reconstruction", "residual"}, default="reconstruction"
+        What is averaged where patches overlap: reconstructions, the map then being
+        computed on the whole image, or the maps of the patches. A patch's centre weighs most
+        (a Hann window).
+    scale : float, default=1.0
+        Images are resized by this factor first (anti-aliased); maps come back at the
+        input's size. `patch_size`, `stride`, `opening_diameter` and `smoothing` are pixels
+        of the resized image.
+    residual : {"relative", "plain"}, default="relative"
+        Values of the map. "relative": how many times as much as good images that were not
+        trained on show at that distance from the image's border; 1 is their 95 % quantile.
+        A residual that is a logarithm is compared by difference, and 0 is that quantile.
+        "plain": the residual itself, as in the paper.
+    opening_diameter : int or None, default=4
+        Diameter in pixels of the disk with which the map is opened: smaller specks vanish.
+        None for no opening.
+    smoothing : "auto" or float, default="auto"
+        Standard deviation in pixels of the Gaussian that smooths the map before it is opened;
+        0 for none. It averages out what the network draws a little wrong everywhere, and
+        blurs the outlines of the defects. "auto": the one with which defects that are drawn into
+        kept images are found best.
+    contamination : "auto" or float in (0, 0.5], default="auto"
+        "auto": a good image that was not trained on lies above the threshold with a
+        probability of 1 %, as far as the kept images tell. A number: that share of the good
+        images given to fit (of 1000 at most) lies above it.
+    threshold : float or None, default=None
+        Map value above which a pixel is a defect; goes before `contamination`. It acts at once
+        when it is set after fit.
+    image_shape : (h, w) or (h, w, c) or None, default=None
+        Shape of flattened rows. None: a square if n_features is one, else a strip of
+        one line.
+    data_range : (low, high) or None, default=None
+        Values mapped to 0 and 1. None: the dtype's range for uint8 and uint16, [0, 1] for
+        others that lie in it, else the least and greatest training value.
+    device : str, default="auto"
+        A torch device; "auto" takes CUDA, then MPS, then the CPU.
+    precision : {"float32", "bfloat16"}, default="float32"
+        "bfloat16" runs the network under autocast, in training and in scoring; faster on
+        processors made for it.
+    warm_start : bool, default=False
+        Whether another fit goes on from the network of the last one.
+    checkpoint : str, path or None, default=None
+        File to which fit writes its state after each epoch, and from which the same fit goes on
+        after it was killed; removed when fit is done. An existing folder: a file for each
+        combination of parameters and data in it, as searches need. None for none.
+    verbose : int, default=0
+        1 prints a line an epoch: loss, speed, time left.
+    random_state : int, RandomState or None, default=None
+        Source of the initial weights, the crops and all other chance. An int makes fit
+        repeatable bit for bit on one machine."""
+
+COMMON_ATTRIBUTES = """\
+    network_ : torch.nn.Module
+        The trained network.
+    threshold_ : float
+        Map value above which a pixel is a defect: `threshold`, or what was learnt.
+    offset_ : float
+        ``-threshold_``; scores below it belong to defective images.
+    smoothing_ : float
+        σ of the map in pixels: `smoothing`, or what was chosen.
+    border_profile_ : ndarray of shape (patch_size // 2 + 1,)
+        What maps are relative to: the 95 % quantile of good images' smoothed residual at pixels
+        that 0, 1, … others separate from the border; the last holds farther in.
+    map_choice_ : list of dict
+        What the choice of the map rests on: how well each kind of drawn defect was found with
+        each setting.
+    n_iter_ : int
+        Epochs trained.
+    loss_curve_ : list of float
+        Mean loss of each epoch.
+    data_range_ : (float, float)
+        Values that are mapped to 0 and 1.
+    image_shape_ : tuple of int or None
+        Shape of the images; None after a fit on a sequence, whose images may differ.
+    n_features_in_ : int
+        Values in an image; not set by a fit on a sequence."""
+
+
+def published(cls: Class) -> Class:
+    """A public class: its module is the package, the placeholders of its docstring are filled.
+
+    Stored files then hold no name of a private module, which may move.
+    """
+    cls.__module__ = "sklearn_ssimae"
+    if cls.__doc__ is not None:  # python -OO
+        cls.__doc__ = cls.__doc__.replace("    {common_parameters}", COMMON_PARAMETERS).replace(
+            "    {common_attributes}", COMMON_ATTRIBUTES
+        )
+    return cls

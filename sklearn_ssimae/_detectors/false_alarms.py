@@ -1,0 +1,176 @@
+"""The threshold that a good image exceeds with a given probability.
+
+An image is called defective when its largest residual lies above the threshold, so what counts
+is how the largest residuals of good images that were not trained on are distributed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.stats import gumbel_r
+
+#: The share of good images that may be called defective.
+FALSE_ALARM_RATE = 0.01
+
+# An image is cut into so many blocks along either side.
+_BLOCKS = 4
+# Scale of the largest residuals of images, over that of the blocks of an image. Images
+# differ as their parts do, and in lighting, focus and the like, which the parts share.
+_IMAGES_OVER_BLOCKS = 1.5
+# What the blocks say counts as much as so many images.
+_BLOCKS_COUNT_AS = 2
+# Standard deviation of the Gumbel distribution of scale 1.
+_DEVIATION = math.pi / math.sqrt(6)
+# Samples of good images that the prediction limit is averaged over.
+_DRAWS = 4000
+
+
+@dataclass(frozen=True)
+class GoodMaxima:
+    """What is kept of the residual map of a good image.
+
+    Parameters
+    ----------
+    largest : float
+        Its largest value.
+    block_variance : float
+        Variance of the largest values of its blocks.
+    n_pixels : int
+    """
+
+    largest: float
+    block_variance: float
+    n_pixels: int
+
+    @classmethod
+    def of(cls, residual: np.ndarray) -> GoodMaxima:
+        """Those of a map (h, w) of at least one pixel."""
+        rows, columns = (_cuts(side) for side in residual.shape)
+        blocks = np.maximum.reduceat(np.maximum.reduceat(residual, rows, axis=0), columns, axis=1)
+        variance = float(blocks.var(ddof=1)) if blocks.size > 1 else 0.0
+        return cls(float(blocks.max()), variance, residual.size)
+
+
+def _cuts(side: int) -> np.ndarray:
+    """Where the blocks along an axis begin."""
+    n_blocks = min(_BLOCKS, side)
+    return np.arange(n_blocks) * side // n_blocks
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A threshold, and what it rests on.
+
+    Parameters
+    ----------
+    value : float
+    by_rank : bool
+        Whether it is one of the images' largest values, or is extrapolated from them.
+    n_images : int
+        Good images that it was learnt from.
+    rate : float
+        The share of good images that lie above.
+    """
+
+    value: float
+    by_rank: bool
+    n_images: int
+    rate: float
+
+    def __str__(self) -> str:
+        """One line that says what the threshold rests on."""
+        rule = "by rank among" if self.by_rank else "extrapolated with the Gumbel distribution from"
+        images = "image" if self.n_images == 1 else "images"
+        return (
+            f"threshold {self.value:.4g}: exceeded by {self.rate:.3g} of good images, {rule} the "
+            f"largest residuals of {self.n_images} good {images}"
+        )
+
+
+def false_alarm_threshold(
+    maxima: Iterable[GoodMaxima], *, rate: float = FALSE_ALARM_RATE, n_pixels: float | None = None
+) -> Threshold:
+    r"""The threshold that a further good image exceeds with probability `rate`.
+
+    Parameters
+    ----------
+    maxima : iterable of GoodMaxima
+        Of at least one map, of good images or regions that were not trained on.
+    rate : float, default=0.01
+        In (0, 1).
+    n_pixels : float, default=None
+        Pixels of the images to be judged. None: as many as the maps have.
+
+    Returns
+    -------
+    threshold : Threshold
+
+    Notes
+    -----
+    *By rank*, with n ≥ 1 / `rate` − 1 images, 99 for 1 %: the k-th smallest of the largest
+    residuals, k = ⌈(n + 1)(1 − `rate`)⌉, the rule of split conformal prediction [1]_. Whatever
+    their distribution, a further good image that is as likely to come as those exceeds it with a
+    probability of at most `rate`.
+
+    *Extrapolated*, with fewer: largest residuals are taken to follow a Gumbel distribution, the
+    limit that maxima of many values with light tails tend to [2]_. Its scale β comes from the
+    L-scale β ln 2 of the n largest residuals, half their mean difference, which a single odd
+    image alters less than a variance; and from the variance π²β²/6 of the largest residuals of the
+    4 × 4 blocks of each image. The latter β is multiplied by 1.5 (images differ more than the parts
+    of one) and counts as much as two further images. The threshold is m + k(n) β, where m is the
+    mean of the largest residuals and k(n) the prediction limit: the factor at which a further
+    image is exceeded by with probability `rate`, averaged over what chance makes of m and β.
+    Maxima of A pixels lie β ln A lower than those of one: regions are extrapolated to `n_pixels`
+    in this way.
+
+    References
+    ----------
+    .. [1] J. Lei et al., "Distribution-Free Predictive Inference for Regression", Journal of the
+       American Statistical Association 113(523), 2018.
+    .. [2] S. Coles, "An Introduction to Statistical Modeling of Extreme Values", Springer, 2001.
+    """
+    images = list(maxima)
+    largest = np.array([image.largest for image in images])
+    n_images = len(images)
+    sizes = np.array([image.n_pixels for image in images])
+    growth = np.zeros(n_images) if n_pixels is None else np.log(n_pixels / sizes)
+    rank = math.ceil((n_images + 1) * (1 - rate) - 1e-9)
+    if rank <= n_images and not growth.any():
+        return Threshold(float(np.sort(largest)[rank - 1]), True, n_images, rate)
+    by_blocks = math.sqrt(np.mean([image.block_variance for image in images])) / _DEVIATION
+    scale = float(_pooled_scale(_IMAGES_OVER_BLOCKS * by_blocks, largest))
+    value = float((largest + scale * growth).mean()) + prediction_factor(n_images, rate) * scale
+    return Threshold(value, False, n_images, rate)
+
+
+def _pooled_scale(by_blocks: float, largest: np.ndarray) -> np.ndarray:
+    """Gumbel scale of largest residuals (..., n): from their L-scale and the blocks' scale."""
+    n_images = largest.shape[-1]
+    ranks = 2 * np.arange(n_images) - (n_images - 1)
+    # The sum of half the differences of all pairs, divided by the pairs of one image.
+    differences = (np.sort(largest, axis=-1) * ranks).sum(axis=-1) / n_images
+    total = _BLOCKS_COUNT_AS * by_blocks + differences / math.log(2)
+    return np.asarray(total / (_BLOCKS_COUNT_AS + n_images - 1))
+
+
+@lru_cache(maxsize=64)
+def prediction_factor(n_images: int, rate: float) -> float:
+    """How many scales above the mean of n_images maxima a further one lies with probability `rate`.
+
+    The mean and the scale are estimates, other ones in every sample of images. A fixed sample of
+    samples stands for all: the same factor each time.
+    """
+    draws = np.random.RandomState(0).gumbel(size=(_DRAWS, n_images))
+    means = draws.mean(axis=1)
+    scales = _pooled_scale(1.0, draws)
+
+    def excess(factor: float) -> float:
+        return float(gumbel_r.sf(means + factor * scales).mean()) - rate
+
+    return float(brentq(excess, -100, 1e4, xtol=1e-6))

@@ -1,0 +1,419 @@
+"""The course of one fit: read, begin, resume, train, decide."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from torch import Generator, Tensor
+
+from sklearn_ssimae._detectors.calibration import (
+    MAX_IMAGES,
+    KeptImages,
+    calibrate,
+    uncalibrated,
+)
+from sklearn_ssimae._images.collection import ImageCollection
+from sklearn_ssimae._images.labels import good_images_of
+from sklearn_ssimae._images.values import resolve_data_range
+from sklearn_ssimae._networks.autoencoders import PatchNetwork
+from sklearn_ssimae._networks.devices import choose_device, to_channels_last, to_device
+from sklearn_ssimae._training.checkpoint import Checkpoint, open_checkpoint
+from sklearn_ssimae._training.corruption import Corruption
+from sklearn_ssimae._training.crops import CropSampler
+from sklearn_ssimae._training.division import Division, divide, keep_nothing
+from sklearn_ssimae._training.identity import (
+    Identity,
+    describe_fit,
+    describe_value,
+    digest_of_network,
+    digest_of_tensors,
+)
+from sklearn_ssimae._training.probe import LEARNING, Probe
+from sklearn_ssimae._training.progress import EarlyStopping, Progress
+from sklearn_ssimae._training.ranks import device_of_rank, join_ranks
+from sklearn_ssimae._training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from sklearn_ssimae._detectors.base import BaseDetector
+
+# Crops that tell whether the network beats the mean image, and that set where it starts.
+_N_PROBE = 64
+
+
+class Fit:
+    """One fit of a detector, from X and y to its fitted state; thrown away afterwards.
+
+    Parameters
+    ----------
+    detector : BaseDetector
+        Its attributes are set.
+    X, y : object
+        As in `fit`.
+    is_partial : bool, default=False
+        Whether it is one epoch of `partial_fit`.
+    """
+
+    images: ImageCollection
+    checkpoint: Checkpoint
+    division: Division
+    sampler: CropSampler
+    progress: Progress
+
+    def __init__(self, detector: BaseDetector, X: Any, y: Any, *, is_partial: bool = False) -> None:
+        self.detector = detector
+        self.X = X
+        self.y = y
+        self.is_partial = is_partial
+        self.continues = (is_partial or detector.warm_start) and hasattr(detector, "network_")
+        self.n_epochs = 1 if is_partial else detector.max_iter
+        self.was_interrupted = False
+
+    def run(self) -> None:
+        """The whole of it. An error before the first epoch ends leaves the detector as it was."""
+        with self._undone_unless_learnt():
+            self._read()
+            self._agree()
+            with self._open_checkpoint() as self.checkpoint:
+                with closing(self._make_sampler()) as self.sampler:
+                    self._begin()
+                    self._resume()
+                    self._train()
+                self._decide()
+                if not self.was_interrupted:
+                    self.checkpoint.remove()
+
+    # Read -----------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        """The good images of X, and what they must have in common with an earlier fit."""
+        detector = self.detector
+        detector._check_parameters()
+        images = detector._check_input(self.X, reset=not (self.continues and self.is_partial))
+        self.images = good_images_of(images, self.y)
+        self.n_channels: int = self.images[0].shape[2]
+        if self.continues:
+            self._check_continues()
+
+    def _check_continues(self) -> None:
+        wanted = self.detector._network_config(self.n_channels)
+        present = self.detector.network_.config
+        changes = [f"{k}={wanted[k]} from {present[k]}" for k in wanted if wanted[k] != present[k]]
+        if changes:
+            raise ValueError(
+                f"The network cannot go on with {', '.join(changes)}. Keep these as they were, or "
+                "fit anew with warm_start=False."
+            )
+
+    # Begin ----------------------------------------------------------------------------
+
+    def _agree(self) -> None:
+        """Device, and what all processes of this training share."""
+        detector = self.detector
+        self.device = device_of_rank(choose_device(detector.device))
+        seeds = check_random_state(detector.random_state).randint(2**31 - 1, size=2).tolist()
+        self.ranks = join_ranks()
+        self.seeds: list[int] = self.ranks.agree(seeds)
+
+    def _open_checkpoint(self) -> AbstractContextManager[Checkpoint]:
+        detector = self.detector
+        start = "a new one"
+        if self.continues:
+            epochs = len(detector.loss_curve_)
+            start = f"{digest_of_network(detector.network_)} after {epochs} epochs"
+        return open_checkpoint(
+            detector.checkpoint if self.ranks.is_first and not self.is_partial else None,
+            type(detector).__name__,
+            lambda: {
+                **describe_fit(detector, self.images, self.seeds, start),
+                "the number of processes": str(self.ranks.size),
+            },
+        )
+
+    def _make_sampler(self) -> CropSampler:
+        """The crops to learn from; all chance of the training begins here."""
+        detector, images = self.detector, self.images
+        self.saved = self.ranks.agree(self.checkpoint.load())
+        if self.saved is not None:
+            self.seeds = self.saved["seeds"]  # those of random_state=None would be others
+        n_epochs_before = len(detector.loss_curve_) if self.continues else 0
+        # With a seed in random_state, every continuation would draw the same crops.
+        self.generator = Generator().manual_seed(self.seeds[0] + n_epochs_before)
+        detector.loss_curve_ = list(detector.loss_curve_) if self.continues else []
+        if not self.continues:
+            detector.data_range_ = resolve_data_range(detector.data_range, images)
+            detector._n_channels = self.n_channels
+        self.division = self._divide()
+        prepare, trained = detector._preparation(), self.division.trained
+
+        def load(index: int) -> Tensor:
+            part = trained[index]
+            return part.of(prepare(images[part.image], images.name(part.image)))
+
+        return CropSampler(
+            load,
+            len(trained),
+            detector.patch_size,
+            self._make_rng(),
+            augment=detector.augment,
+        )
+
+    def _make_rng(self) -> np.random.Generator:
+        return np.random.default_rng(int(torch.randint(2**31 - 1, (), generator=self.generator)))
+
+    def _divide(self) -> Division:
+        """Keep some images from training, if something is to be learnt from them afterwards."""
+        detector, images = self.detector, self.images
+        if not detector._learns_from_kept():
+            return keep_nothing(len(images))
+        prepare = detector._preparation()
+        division = divide(
+            len(images),
+            lambda index: prepare(images[index], images.name(index)),
+            fraction=detector.validation_fraction,
+            patch_size=detector.patch_size,
+            # The same images in every continuation.
+            rng=np.random.default_rng(self.seeds[1]),
+        )
+        if not division.kept:
+            warnings.warn(
+                "There is one image, of less than two patches, so nothing can be kept from "
+                "training: what maps are relative to, and the threshold, come from the image that "
+                "was trained on, and further good images may be called defects. Give more images, "
+                "or set threshold.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return division
+
+    def _begin(self) -> None:
+        """Network, loss and optimizer as they are before the first step."""
+        detector, ranks = self.detector, self.ranks
+        loss = detector._make_loss(self.n_channels, self.device, self.generator)
+        crops = next(self.sampler.batches(max(detector.n_patches, _N_PROBE), _N_PROBE))
+        ranks.check_equal(lambda: self._identity(crops))
+        if not self.continues:
+            detector.network_ = self._new_network(crops)
+        to_channels_last(detector.network_.to(self.device))
+        detector._calibration = uncalibrated(detector)
+        reconstruct = detector._make_comparison().reconstruct
+        probe = Probe(to_device(crops, detector.network_), reconstruct, detector._residual)
+        trainer = Trainer(
+            detector.network_,
+            loss,
+            probe,
+            ranks=ranks,
+            is_warm=self.continues and ranks.agree(probe.remaining()) < LEARNING,
+            corruption=Corruption(self._make_rng()),
+            learning_rate_init=detector.learning_rate_init,
+            schedule="constant" if self.is_partial else detector.learning_rate,
+            total_steps=self.n_epochs
+            * math.ceil(detector.n_patches / (detector.batch_size * ranks.size)),
+            weight_decay=detector.weight_decay,
+            precision=detector.precision,
+        )
+        stopping = EarlyStopping(detector.tol, detector.n_iter_no_change)
+        self.progress = Progress(trainer, self.sampler, stopping, self.generator)
+
+    def _new_network(self, crops: Tensor) -> PatchNetwork:
+        # On the meta device no weights are drawn, so that the global generator is left alone.
+        with torch.device("meta"):
+            network = self.detector._network_class(**self.detector._network_config(self.n_channels))
+        network.to_empty(device="cpu").initialize(crops, self.generator)
+        return network
+
+    def _identity(self, crops: Tensor) -> Identity:
+        """What processes that train together must have in common."""
+        own = {"checkpoint", "device", "random_state", "verbose"}
+        parameters = self.detector.get_params(deep=False).items()
+        return {
+            **{name: describe_value(value) for name, value in parameters if name not in own},
+            "data_range_": describe_value(self.detector.data_range_),
+            "the number of images": str(len(self.images)),
+            "what crops of the images hold (as a hash)": digest_of_tensors({"": crops}),
+        }
+
+    # Resume, train --------------------------------------------------------------------
+
+    def _resume(self) -> None:
+        """Go on from the checkpoint, if there was one."""
+        if self.saved is not None:
+            self.progress.load_state_dict(self.saved["progress"])
+            self.detector.loss_curve_ = self.saved["loss_curve"]
+            self._say(
+                f"goes on after epoch {self.progress.n_epochs}/{self.n_epochs} from the "
+                f"checkpoint {self.checkpoint.path}"
+            )
+        self.ranks.spread(self.progress.generator)
+
+    def _train(self) -> None:
+        """Run the epochs that are left; Ctrl-C keeps the best of those that ended."""
+        detector = self.detector
+        try:
+            with self.ranks.interrupted_together():
+                self._run_epochs()
+        except KeyboardInterrupt:
+            self.was_interrupted = True
+            self.progress.restore_best()
+            _warn_convergence(
+                "Training was interrupted; the network of the epoch with the lowest loss is kept."
+            )
+        detector.network_.eval()
+        detector.n_iter_ = len(detector.loss_curve_)
+        if self.progress.trainer.probe.remaining() >= LEARNING:
+            _warn_convergence(
+                f"After {detector.n_iter_} epochs the reconstructions are no better than the mean "
+                "image, so the maps mean little. Train longer (max_iter, n_patches), try a "
+                "smaller learning_rate_init or batch_size, or a larger latent_dim."
+            )
+
+    def _run_epochs(self) -> None:
+        detector, progress = self.detector, self.progress
+        watched: dict[str, Any] = {"estimator": detector, "X": self.X, "y": self.y}
+        context = detector._init_callback_context(max_subtasks=self.n_epochs)
+        context.call_on_fit_task_begin(**watched)
+        first = self.n_epochs if progress.is_done else progress.n_epochs
+        for epoch in range(first, self.n_epochs):
+            task = context.subcontext(task_name=f"epoch {epoch + 1}")
+            task.call_on_fit_task_begin(**watched)
+            loss = self._run_epoch(epoch)
+            if not math.isfinite(loss):
+                detector.loss_curve_ = detector.loss_curve_ or [loss]
+                break
+            stop = task.call_on_fit_task_end(**watched, reconstruction_attributes=self._snapshot)
+            progress.is_done = progress.is_done or self.ranks.agree(stop)
+            self._save()
+            if progress.is_done:
+                break
+        context.call_on_fit_task_end(**watched, reconstruction_attributes=self._snapshot)
+
+    def _run_epoch(self, epoch: int) -> float:
+        """One epoch's mean loss; one that is not finite has left the network as it was."""
+        detector, progress = self.detector, self.progress
+        started = time.perf_counter()
+        batches = progress.sampler.batches(
+            detector.n_patches, detector.batch_size * self.ranks.size
+        )
+        loss = progress.trainer.run_epoch(batches)
+        if not math.isfinite(loss):
+            _warn_convergence(
+                f"The loss became {loss} in epoch {epoch + 1}; the network of the epoch "
+                "before is kept. Lower learning_rate_init."
+            )
+            return loss
+        detector.loss_curve_.append(loss)
+        progress.end_epoch(loss)
+        seconds = time.perf_counter() - started
+        self._say(
+            f"epoch {epoch + 1}/{self.n_epochs}, loss {loss:.4f}, "
+            f"{detector.n_patches / seconds:.0f} patches/s, "
+            f"{seconds * (self.n_epochs - epoch - 1):.0f} s left"
+        )
+        return loss
+
+    def _save(self) -> None:
+        self.checkpoint.save(
+            {
+                "seeds": self.seeds,
+                "loss_curve": self.detector.loss_curve_,
+                "progress": self.progress.state_dict(),
+            }
+        )
+
+    def _snapshot(self) -> dict[str, Any]:
+        """What a copy of the detector lacks to predict as if fit had ended now."""
+        self.detector.n_iter_ = len(self.detector.loss_curve_)
+        self._calibrate(np.random.default_rng(self.seeds[1]))
+        return {"loss_curve_": list(self.detector.loss_curve_)}
+
+    def _say(self, message: str) -> None:
+        if self.detector.verbose and self.ranks.is_first:
+            print(f"{type(self.detector).__name__}: {message}", flush=True)
+
+    # Decide ---------------------------------------------------------------------------
+
+    def _decide(self) -> None:
+        """Choose the map, set the threshold; the same ones in all processes."""
+        detector = self.detector
+        self._calibrate(np.random.default_rng(self.seeds[1]))
+        detector._calibration = self.ranks.agree(detector._calibration)
+        if detector.threshold is None:
+            self._say(detector._calibration.rests_on)
+
+    def _calibrate(self, rng: np.random.Generator, *, chooses: bool = True) -> None:
+        detector = self.detector
+        # That of an earlier network would not fit this one, should the following fail.
+        detector._calibration = uncalibrated(detector)
+        if detector._learns_from_kept():
+            parts = self.division.kept or self.division.trained
+            if len(parts) > MAX_IMAGES:
+                chosen = np.sort(rng.choice(len(parts), MAX_IMAGES, replace=False))
+                parts = [parts[index] for index in chosen]
+            kept = KeptImages(self.images, parts, detector._preparation())
+            calibrate(detector, kept, rng=rng if chooses else None)
+        if detector.contamination != "auto" and detector.threshold is None:
+            indices = np.unique([part.image for parts in self.division for part in parts])
+            if len(indices) > MAX_IMAGES:
+                indices = np.sort(rng.choice(indices, MAX_IMAGES, replace=False))
+            scores = detector._score_samples(self.images.take(indices))
+            learnt = detector._calibration
+            learnt.threshold = -float(np.percentile(scores, 100 * float(detector.contamination)))
+            learnt.rests_on = (
+                f"threshold {learnt.threshold:.4g}: exceeded by {detector.contamination:.3g} of "
+                f"{len(indices)} training images"
+            )
+            learnt.settings = detector._map_settings()
+
+    # Errors ---------------------------------------------------------------------------
+
+    @contextmanager
+    def _undone_unless_learnt(self) -> Iterator[None]:
+        """After an error what was learnt can be used; if nothing was, nothing has changed."""
+        detector = self.detector
+        earlier = _fitted_state(detector)
+        loss_curve = earlier.get("loss_curve_", [])
+        n_epochs_before = len(loss_curve) if self.continues else 0
+        try:
+            yield
+        except BaseException as error:
+            learnt = getattr(detector, "loss_curve_", loss_curve)
+            if learnt is loss_curve or len(learnt) == n_epochs_before:
+                for name in _fitted_state(detector):
+                    delattr(detector, name)
+                detector.__dict__.update(earlier)
+            elif isinstance(error, Exception):
+                self._keep_last_epoch()
+            raise
+
+    def _keep_last_epoch(self) -> None:
+        detector = self.detector
+        detector.network_.eval()
+        detector.n_iter_ = len(detector.loss_curve_)
+        is_readable = self.images.is_readable
+        self.division = Division(
+            *([part for part in parts if is_readable(part.image)] for parts in self.division)
+        )
+        try:
+            self._calibrate(np.random.default_rng(0), chooses=False)
+        except Exception:  # the first error is the one to report
+            del detector._calibration
+
+
+def _fitted_state(detector: BaseDetector) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in vars(detector).items()
+        if name.endswith("_") or name in ("_calibration", "_n_channels")
+    }
+
+
+def _warn_convergence(message: str) -> None:
+    warnings.warn(message, ConvergenceWarning, stacklevel=2)

@@ -1,0 +1,149 @@
+"""From images to finished residual maps: reconstruct, compare, finish."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from sklearn_ssimae._maps.border import BorderProfile
+from sklearn_ssimae._maps.filters import gaussian_smoothing, grey_opening, resize
+from sklearn_ssimae._maps.tiling import map_patches
+
+Tag = TypeVar("Tag")
+
+
+class Comparison:
+    """What is averaged where patches overlap, and which residual the averages have.
+
+    Parameters
+    ----------
+    reconstruct : callable
+        Patches (n, c, p, p) in [0, 1] to their reconstructions, of the same shape.
+    residual : callable
+        Images (n, c, h, w) and reconstructions to residual maps (n, h, w), larger = more
+        anomalous.
+    aggregate : {"reconstruction", "residual"}
+        What is averaged.
+    """
+
+    #: Whether the values are logarithms of what is averaged.
+    averages_logarithms = False
+
+    def __init__(
+        self,
+        reconstruct: Callable[[Tensor], Tensor],
+        residual: Callable[[Tensor, Tensor], Tensor],
+        aggregate: str,
+    ) -> None:
+        self.reconstruct = reconstruct
+        self.residual = residual
+        self.aggregate = aggregate
+
+    def patch_values(self, patches: Tensor) -> Tensor:
+        """What is averaged: (n, c, p, p) to (n, k, p, p)."""
+        reconstructions = self.reconstruct(patches)
+        if self.aggregate == "reconstruction":
+            return reconstructions
+        return self.residual(patches, reconstructions)[:, None]
+
+    def compare(self, images: Tensor, values: Tensor) -> Tensor:
+        """Residual maps (n, h, w) of images (n, c, h, w) and averaged values (n, k, h, w)."""
+        if self.aggregate == "reconstruction":
+            return self.residual(images, values)
+        return values[:, 0]
+
+
+class MapMaker:
+    """The way from images to maps in three steps, which may be taken one by one.
+
+    `reconstruct` runs the network and is what takes the time; `compare` and `finish` can be
+    taken again with other settings. All of it works on tensors on one device.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    patch_size, stride : int
+        Side of the patches and step between them. A step longer than a patch would leave
+        gaps, and is cut to one.
+    smoothing : float
+        σ of the Gaussian in pixels; 0 for none.
+    profile : BorderProfile or None
+        What smoothed maps are relative to; None for plain residuals.
+    opening_diameter : int or None
+        Diameter of the disk of the opening in pixels.
+    device : torch.device
+        Where the comparison runs.
+    """
+
+    def __init__(
+        self,
+        comparison: Comparison,
+        *,
+        patch_size: int,
+        stride: int,
+        smoothing: float,
+        profile: BorderProfile | None,
+        opening_diameter: int | None,
+        device: torch.device,
+    ) -> None:
+        self.comparison = comparison
+        self.patch_size = patch_size
+        self.stride = min(stride, patch_size)
+        self.smoothing = smoothing
+        self.profile = profile
+        self.opening_diameter = opening_diameter
+        self.device = device
+
+    def reconstruct(
+        self, images: Iterable[tuple[Tag, Tensor]]
+    ) -> Iterator[tuple[Tag, Tensor, Tensor]]:
+        """Averaged values (k, h, w) of images (c, h, w), which carry a tag each.
+
+        Images are taken one at a time, as patches are needed.
+
+        Yields
+        ------
+        tag, image, values : object, Tensor (c, h, w) and Tensor (k, h, w)
+        """
+        comparison = self.comparison
+        return self.average(
+            images, comparison.patch_values, log_mean=comparison.averages_logarithms
+        )
+
+    def average(
+        self,
+        images: Iterable[tuple[Tag, Tensor]],
+        function: Callable[[Tensor], Tensor],
+        *,
+        log_mean: bool = False,
+    ) -> Iterator[tuple[Tag, Tensor, Tensor]]:
+        """As `reconstruct`, for another function of patches."""
+
+        @torch.no_grad()
+        def values(patches: Tensor) -> Tensor:
+            # The memory format that a network's kernels are fastest in.
+            return function(patches.contiguous(memory_format=torch.channels_last))
+
+        return map_patches(
+            ((tag, image.to(self.device)) for tag, image in images),
+            values,
+            patch_size=self.patch_size,
+            stride=self.stride,
+            log_mean=log_mean,
+        )
+
+    def compare(self, images: Tensor, values: Tensor) -> Tensor:
+        """Residual maps (n, h, w) of images (n, c, h, w) and their averaged values."""
+        return self.comparison.compare(images, values)
+
+    def finish(self, residuals: Tensor, size: tuple[int, int]) -> Tensor:
+        """Residual maps (n, h, w) smoothed, made relative, opened, brought to (n, *size)."""
+        return self.finish_smooth(gaussian_smoothing(residuals, self.smoothing), size)
+
+    def finish_smooth(self, smooth: Tensor, size: tuple[int, int]) -> Tensor:
+        """What `finish` does to maps (n, h, w) that are smooth already."""
+        relative = smooth if self.profile is None else self.profile.relative(smooth)
+        return resize(grey_opening(relative, self.opening_diameter), size)

@@ -1,0 +1,1 @@
+"""From images to a trained network: crops, gradient steps, progress, checkpoints, processes."""

@@ -1,0 +1,111 @@
+"""Which good images a network learns from, and which are kept from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+# Up to so many images, a region of each is kept in place of whole images: one or none of them
+# would tell little, and take much from the training.
+_FEW = 10
+_EVERYTHING = (slice(None), slice(None))
+
+
+class Part(NamedTuple):
+    """An image by its index, or a region of it by its rows and columns at the network's scale."""
+
+    image: int
+    box: tuple[slice, slice] = _EVERYTHING
+
+    @property
+    def is_region(self) -> bool:
+        """Whether it is less than the whole image."""
+        return self.box is not _EVERYTHING
+
+    def of(self, planes: Tensor) -> Tensor:
+        """What lies in it, of the planes (c, h, w) of the image."""
+        return planes[:, *self.box]
+
+
+class Division(NamedTuple):
+    """What is trained on and what is kept.
+
+    Parameters
+    ----------
+    trained, kept : list of Part
+        None is kept if there is nothing to spare.
+    """
+
+    trained: list[Part]
+    kept: list[Part]
+
+
+def keep_nothing(n_images: int) -> Division:
+    """All images are trained on."""
+    return Division([Part(index) for index in range(n_images)], [])
+
+
+def divide(
+    n_images: int,
+    load: Callable[[int], Tensor],
+    *,
+    fraction: float,
+    patch_size: int,
+    rng: np.random.Generator,
+) -> Division:
+    """Keep a share of the images, or of few and large images a strip of each.
+
+    Parameters
+    ----------
+    n_images : int
+    load : callable
+        Index to planes (c, h, w) at the network's scale; called for few images only.
+    fraction : float
+        In (0, 1): the share that is kept; at least one image, or a strip as wide as a patch.
+    patch_size : int
+    rng : numpy Generator
+        Chooses the images.
+
+    Raises
+    ------
+    ValueError
+        If nothing would be left to train on.
+    """
+    if n_images <= _FEW:
+        shapes = [load(index).shape[1:] for index in range(n_images)]
+        if all(max(shape) >= 2 * patch_size for shape in shapes):
+            pairs = [
+                _strip(index, (height, width), fraction, patch_size)
+                for index, (height, width) in enumerate(shapes)
+            ]
+            return Division([trained for trained, _ in pairs], [kept for _, kept in pairs])
+        if n_images == 1:
+            return keep_nothing(1)
+    n_kept = max(1, round(fraction * n_images))
+    if n_kept == n_images:
+        raise ValueError(
+            f"validation_fraction={fraction} keeps all {n_images} images from training. Lower it."
+        )
+    order = rng.permutation(n_images)
+    kept, trained = np.sort(order[:n_kept]), np.sort(order[n_kept:])
+    return Division([Part(int(i)) for i in trained], [Part(int(i)) for i in kept])
+
+
+def _strip(
+    index: int, shape: tuple[int, int], fraction: float, patch_size: int
+) -> tuple[Part, Part]:
+    """The rest of an image, and a strip at an end of its longer axis, at both ends by turns."""
+    along = int(shape[1] >= shape[0])
+    side = shape[along]
+    length = min(max(patch_size, round(fraction * side)), side - patch_size)
+    first, last = slice(0, length), slice(side - length, side)
+    kept = first if index % 2 else last
+    trained = slice(length, side) if index % 2 else slice(0, side - length)
+
+    def box(part: slice) -> tuple[slice, slice]:
+        return (slice(None), part) if along else (part, slice(None))
+
+    return Part(index, box(trained)), Part(index, box(kept))

@@ -1,0 +1,198 @@
+"""Detectors' files: ``export``, ``info``, and what is refused."""
+
+import warnings
+import zipfile
+
+import joblib
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import skops.io
+from PIL import Image
+from shared_cli import CHEAPEST, files_in
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LinearRegression
+
+import sklearn_ssimae
+from sklearn_ssimae import L2AutoencoderDetector, SSIMAutoencoderDetector
+from sklearn_ssimae._cli import files
+
+
+class Foreign(SSIMAutoencoderDetector):
+    """A type of somebody else's."""
+
+
+# Export -------------------------------------------------------------------------------
+
+
+def test_export(ssimae, photos, detector, detector_file, tmp_path):
+    file = tmp_path / "detector.onnx"
+    outcome = ssimae("export", detector_file, "-o", file, "--image-shape", 48, 56)
+    assert outcome.status == 0
+    path = str(photos / "test/b/0.png")
+    with Image.open(path) as image:
+        pixels = np.asarray(image, dtype=np.float32)
+    (maps,) = onnxruntime.InferenceSession(file).run(["maps"], {"images": pixels[None]})
+    np.testing.assert_allclose(maps[0], detector.transform([path])[0], atol=1e-4)
+    metadata = {entry.key: entry.value for entry in onnx.load(file).metadata_props}
+    assert float(metadata["threshold"]) == detector.threshold_
+    assert files_in(tmp_path) == {"detector.onnx"}
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ([48], "image_shape must be (h, w) or (h, w, c)"),
+        ([48, 0], "image_shape must be (h, w) or (h, w, c)"),
+        ([48, 56, 3], "has 3 channels"),
+        (["tall", 56], "invalid int value: 'tall'"),
+    ],
+)
+def test_bad_shapes(ssimae, detector_file, tmp_path, shape, message):
+    outcome = ssimae("export", detector_file, "-o", tmp_path / "d.onnx", "--image-shape", *shape)
+    assert outcome.status == 2
+    assert message in outcome.error
+    assert files_in(tmp_path) == set()
+
+
+# Info ---------------------------------------------------------------------------------
+
+
+def read_lines(output):
+    pairs = (line.split(":", 1) for line in output.splitlines())
+    return {name: value.strip() for name, value in pairs}
+
+
+def test_info(ssimae, detector, detector_file):
+    version = sklearn_ssimae.__version__
+    outcome = ssimae("info", detector_file)
+    assert outcome.status == 0
+    assert outcome.errors == ""
+    assert read_lines(outcome.output) == {
+        "detector": "SSIMAutoencoderDetector",
+        "set": "latent_dim=8, max_iter=2, n_patches=64, patch_size=32, random_state=0, stride=16, "
+        f"threshold={detector.threshold!r}",
+        "images": "of any size",
+        "channels": "1",
+        "values": "0 to 255",
+        "threshold": f"{detector.threshold_:.6g}",
+        "epochs": f"2, the last with loss {detector.loss_curve_[-1]:.4g}",
+        "written by": f"sklearn-ssimae {version} (this is {version})",
+    }
+
+
+def test_info_of_a_file_of_another_version(ssimae, detector, tmp_path, monkeypatch):
+    file = tmp_path / "old.joblib"
+    state = {**detector.__getstate__(), "_sklearn_ssimae_version": "0.0.7"}
+    monkeypatch.setattr(type(detector), "__getstate__", lambda self: state)
+    joblib.dump(detector, file)
+    outcome = ssimae("info", file)
+    version = sklearn_ssimae.__version__
+    assert read_lines(outcome.output)["written by"] == f"sklearn-ssimae 0.0.7 (this is {version})"
+    (line,) = outcome.errors.splitlines()
+    assert line.startswith("ssimae: warning: ") and "runs whatever code it holds" in line
+
+
+# What is refused ----------------------------------------------------------------------
+
+
+def test_foreign_types_are_not_loaded(ssimae, detector, tmp_path, monkeypatch):
+    """Not even made, and named."""
+    file = tmp_path / "foreign.skops"
+    foreign = Foreign(**detector.get_params())
+    foreign.__dict__.update(detector.__dict__)
+    skops.io.dump(foreign, file)
+    monkeypatch.setattr(Foreign, "__new__", lambda cls: pytest.fail("it was made"))
+    outcome = ssimae("info", file)
+    assert outcome.status == 2
+    assert f"it holds {Foreign.__module__}.Foreign, and only this package's" in outcome.error
+
+
+def test_what_our_modules_import_is_not_trusted(ssimae, detector, tmp_path):
+    """A name that begins with that of the package may be anybody's function."""
+    file = tmp_path / "function.skops"
+    foreign = L2AutoencoderDetector(random_state=None)
+    foreign.__dict__.update(detector.__dict__)
+    foreign.hook = files.load_detector
+    skops.io.dump(foreign, file)
+    outcome = ssimae("info", file)
+    assert outcome.status == 2
+    assert "it holds sklearn_ssimae._cli.files.load_detector" in outcome.error
+
+
+@pytest.mark.parametrize("ending", ["skops", "joblib"])
+@pytest.mark.parametrize("length", [0, 100, 20_000])
+def test_damaged_files(ssimae, detector, tmp_path, ending, length):
+    file = tmp_path / f"detector.{ending}"
+    (skops.io if ending == "skops" else joblib).dump(detector, file)
+    file.write_bytes(file.read_bytes()[:length])
+    outcome = ssimae("info", file)
+    assert outcome.status == 2
+    assert f"is damaged, or no .{ending} file of a detector" in outcome.error
+
+
+def test_an_archive_of_something_else(ssimae, tmp_path):
+    file = tmp_path / "photos.skops"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("readme.txt", "12")
+    outcome = ssimae("info", file)
+    assert outcome.status == 2
+    assert "is damaged, or no .skops file of a detector" in outcome.error
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (LinearRegression(), "holds no detector, but a LinearRegression"),
+        ({"a": 1}, "holds no detector, but a dict"),
+        (SSIMAutoencoderDetector(), "is not fitted yet"),
+    ],
+    ids=["other estimator", "dict", "not fitted"],
+)
+@pytest.mark.parametrize("ending", ["skops", "joblib"])
+def test_other_contents(ssimae, tmp_path, ending, content, message):
+    file = tmp_path / f"other.{ending}"
+    (skops.io if ending == "skops" else joblib).dump(content, file)
+    outcome = ssimae("info", file)
+    assert outcome.status == 2
+    assert message in outcome.error
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere.skops", "There is no file"),
+        (".", "There is no file"),
+        ("detector.pkl", "must end in .skops, or in .joblib"),
+    ],
+)
+def test_no_such_file(ssimae, tmp_path, monkeypatch, name, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "detector.pkl").write_bytes(b"12")
+    outcome = ssimae("info", name)
+    assert outcome.status == 2
+    assert message in outcome.error
+
+
+def test_a_file_that_may_not_be_read(ssimae, detector_file, monkeypatch):
+    def refuse(*arguments, **options):
+        raise PermissionError(13, "Permission denied", str(detector_file))
+
+    monkeypatch.setattr(skops.io, "get_untrusted_types", refuse)
+    outcome = ssimae("info", detector_file)
+    assert outcome.status == 2
+    assert outcome.error == f"{detector_file}: Permission denied"
+
+
+@pytest.mark.parametrize("name", files.DETECTORS)
+def test_every_detector_is_trusted(name, tmp_path):
+    """Whatever a fitted one holds, its file asks for no other type."""
+    more = dict(feature_extractor="efficientnet_lite0") if name == "fmae" else {}
+    detector = files.DETECTORS[name](**{**CHEAPEST, "n_patches": 8, "max_iter": 1, **more})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        detector.fit(np.random.default_rng(0).random((2, 40, 40)))
+    with files.saving(tmp_path / "detector.skops") as save:
+        save(detector)
+    assert type(files.load_detector(tmp_path / "detector.skops")) is type(detector)

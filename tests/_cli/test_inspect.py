@@ -1,0 +1,308 @@
+"""``ssimae inspect``: what lies in the folder of results is what the detector says."""
+
+import csv
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+from shared_cli import files_in
+from skimage.measure import label, regionprops
+
+from sklearn_ssimae import SSIMAutoencoderDetector
+from sklearn_ssimae._cli import arrivals, results
+from sklearn_ssimae.datasets import list_images
+
+COLUMNS = "path score label n_defects defect_area x y width height error"
+
+
+def read_table(folder):
+    with open(folder / "results.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def read_image(path):
+    with Image.open(path) as file:
+        return np.asarray(file)
+
+
+def test_the_table_is_what_the_detector_says(ssimae, photos, detector, detector_file, tmp_path):
+    outcome = ssimae("inspect", detector_file, photos / "test", "-o", tmp_path / "out")
+    assert outcome.status == 0
+    assert outcome.errors == ""
+    images = list_images(photos / "test")
+    labels, masks = detector.predict(images), detector.segment(images)
+    assert set(labels) == {-1, 1}
+    rows = read_table(tmp_path / "out")
+    assert " ".join(rows[0]) == COLUMNS
+    assert [row["path"] for row in rows] == images
+    scores = [float(row["score"]) for row in rows]
+    np.testing.assert_allclose(scores, -detector.score_samples(images), rtol=1e-5)
+    assert [row["label"] for row in rows] == ["defect" if sign < 0 else "good" for sign in labels]
+    assert [int(row["defect_area"]) for row in rows] == [mask.sum() for mask in masks]
+    assert {row["error"] for row in rows} == {""}
+    assert f"2 good, 2 with defects, 0 not inspected; threshold {detector.threshold_:.6g}" in (
+        outcome.output
+    )
+    assert files_in(tmp_path) == {"out/results.csv"}
+
+
+def test_masks_and_maps(ssimae, photos, detector, detector_file, tmp_path):
+    """A name for every image, in whatever folder and with whatever ending."""
+    ssimae("inspect", detector_file, photos / "test", "-o", tmp_path, "--masks", "--maps")
+    names = {
+        "1.tif": ("1.tif.png", "1.tif.tiff"),
+        "a/0.bmp": ("a/0.bmp.png", "a/0.bmp.tiff"),
+        "a/0.png": ("a/0.png", "a/0.png.tiff"),
+        "b/0.png": ("b/0.png", "b/0.png.tiff"),
+    }
+    for image, (mask, residual) in names.items():
+        path = str(photos / "test" / image)
+        stored = read_image(tmp_path / "masks" / mask)
+        assert stored.dtype == np.uint8
+        np.testing.assert_array_equal(stored, detector.segment([path])[0] * np.uint8(255))
+        stored = read_image(tmp_path / "maps" / residual)
+        assert stored.dtype == np.float32
+        np.testing.assert_array_equal(stored, detector.transform([path])[0])
+    expected = {f"masks/{mask}" for mask, _ in names.values()}
+    expected |= {f"maps/{residual}" for _, residual in names.values()}
+    assert files_in(tmp_path) == {"results.csv", *expected}
+
+
+def test_files_and_folders(ssimae, photos, detector_file, tmp_path):
+    """Named from the folder that they have in common; an image that is given twice counts once."""
+    given = [photos / "test/b", photos / "test/a/0.png", photos / "test/b/0.png"]
+    ssimae("inspect", detector_file, *given, "-o", tmp_path, "--masks")
+    assert [row["path"] for row in read_table(tmp_path)] == [str(given[2]), str(given[1])]
+    assert files_in(tmp_path / "masks") == {"a/0.png", "b/0.png"}
+
+
+def test_one_file(ssimae, photos, detector_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(photos / "test/a")
+    assert ssimae("inspect", detector_file, "0.png", "-o", tmp_path, "--masks").status == 0
+    assert files_in(tmp_path) == {"results.csv", "masks/0.png"}
+
+
+def test_defects_are_regions():
+    """Against scikit-image, with regions that touch at a corner."""
+    mask = np.random.default_rng(0).random((40, 60)) > 0.7
+    regions = regionprops(label(mask, connectivity=2))
+    row = results.describe(mask)
+    largest = max(regions, key=lambda region: region.area)
+    top, left, bottom, right = largest.bbox
+    assert row == {
+        "label": "defect",
+        "n_defects": len(regions),
+        "defect_area": mask.sum(),
+        "x": left,
+        "y": top,
+        "width": right - left,
+        "height": bottom - top,
+    }
+    assert results.describe(np.zeros((3, 4), bool)) == {
+        "label": "good",
+        "n_defects": 0,
+        "defect_area": 0,
+    }
+
+
+@pytest.mark.parametrize(("images", "status"), [("b", 1), ("a/0.png", 0)])
+def test_status_tells_of_defects(ssimae, photos, detector_file, tmp_path, images, status):
+    arguments = ("inspect", detector_file, photos / "test" / images, "-o", tmp_path)
+    assert ssimae(*arguments).status == 0
+    assert read_table(tmp_path)[0]["label"] == ("defect" if status else "good")
+    assert ssimae(*arguments, "--fail-on-defect").status == status
+
+
+def test_an_image_that_cannot_be_inspected(ssimae, detector_file, photos, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("0.png", "3.png"):
+        (folder / name).write_bytes((photos / "test/a/0.png").read_bytes())
+    (folder / "1.png").write_bytes(b"no image")
+    Image.new("RGB", (40, 40), "red").save(folder / "2.png")
+    outcome = ssimae("inspect", detector_file, folder, "-o", tmp_path / "out", "--fail-on-defect")
+    assert outcome.status == 2
+    damaged, coloured = outcome.errors.splitlines()
+    assert damaged.startswith("ssimae: error: ") and "1.png' cannot" in damaged.replace(": ", " ")
+    assert coloured.startswith("ssimae: error: ") and "2.png) has 3 channels" in coloured
+    rows = read_table(tmp_path / "out")
+    assert [row["label"] for row in rows] == ["good", "", "", "good"]
+    assert [row["score"] == "" for row in rows] == [False, True, True, False]
+    assert "cannot be read" in rows[1]["error"] and "3 channels" in rows[2]["error"]
+    assert "2 good, 0 with defects, 2 not inspected" in outcome.output
+
+
+def test_memory_is_that_of_a_few_images(ssimae, photos, detector_file, tmp_path, monkeypatch):
+    lengths = []
+    transform = SSIMAutoencoderDetector.transform
+
+    def spy(self, X):
+        lengths.append(len(X))
+        return transform(self, X)
+
+    monkeypatch.setattr(SSIMAutoencoderDetector, "transform", spy)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for index in range(20):
+        (folder / f"{index:02}.png").symlink_to(photos / "test/a/0.png")
+    ssimae("inspect", detector_file, folder, "-o", tmp_path / "out")
+    assert lengths == [8, 8, 4]
+    assert len(read_table(tmp_path / "out")) == 20
+
+
+def test_masks_are_not_inspected(ssimae, photos, detector_file, tmp_path):
+    """The folder of results may lie in that of the images."""
+    image = tmp_path / "0.png"
+    image.write_bytes((photos / "test/a/0.png").read_bytes())
+    for _ in range(2):
+        ssimae("inspect", detector_file, tmp_path, "-o", tmp_path / "out", "--masks")
+    assert [row["path"] for row in read_table(tmp_path / "out")] == [str(image)]
+    outcome = ssimae("inspect", detector_file, tmp_path, "-o", tmp_path)
+    assert outcome.status == 2
+    assert "lie in the output folder" in outcome.error
+
+
+def test_report(ssimae, photos, detector_file, tmp_path, monkeypatch):
+    """Of the images that could be inspected."""
+    calls = []
+
+    def write_report(path, detector, images):
+        calls.append((type(detector), list(images)))
+        path.write_text("<html>", encoding="utf-8")
+
+    monkeypatch.setattr("sklearn_ssimae.inspection.write_report", write_report, raising=False)
+    damaged = tmp_path / "damaged.png"
+    damaged.write_bytes(b"no image")
+    out = tmp_path / "out"
+    ssimae("inspect", detector_file, photos / "test", damaged, "-o", out, "--report")
+    assert calls == [(SSIMAutoencoderDetector, list_images(photos / "test"))]
+    assert files_in(out) == {"results.csv", "report.html"}
+
+
+# Watching -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def seconds(monkeypatch):
+    """Stands for the clock of --watch: a list of what happens in each second, then Ctrl-C."""
+    events = []
+
+    def sleep(duration):
+        assert duration == arrivals.POLL_SECONDS
+        if not events:
+            raise KeyboardInterrupt
+        events.pop(0)()
+
+    monkeypatch.setattr(arrivals.time, "sleep", sleep)
+    return events
+
+
+def nothing():
+    pass
+
+
+def test_watch(ssimae, photos, detector, detector_file, tmp_path, seconds):
+    """Files that are there, that arrive, that are written slowly, that change."""
+    folder, out = tmp_path / "line", tmp_path / "line/out"
+    folder.mkdir()
+    good, bad = (photos / "test" / name for name in ("a/0.png", "b/0.png"))
+    content = bad.read_bytes()
+    slow, other = folder / "slow.png", folder / "other.png"
+
+    def replace():
+        other.write_bytes(content)
+        os.utime(other, ns=(0, 0))
+
+    other.write_bytes(good.read_bytes())
+    seconds += [nothing, lambda: slow.write_bytes(content[:99])]
+    seconds += [lambda: slow.write_bytes(content), nothing, replace, nothing]
+    outcome = ssimae("inspect", detector_file, "--watch", folder, "-o", out, "--masks")
+    assert outcome.status == 0
+    assert outcome.errors == ""
+    found = [(row["path"], row["label"]) for row in read_table(out)]
+    assert found == [(str(other), "good"), (str(slow), "defect"), (str(other), "defect")]
+    assert files_in(out) == {"results.csv", "masks/other.png", "masks/slow.png"}
+    assert "1 good, 2 with defects, 0 not inspected" in outcome.output
+
+
+def test_watch_that_is_started_again_goes_on(ssimae, photos, detector_file, tmp_path, seconds):
+    folder, out = tmp_path / "line", tmp_path / "out"
+    folder.mkdir()
+    content = (photos / "test/b/0.png").read_bytes()
+    arguments = ("inspect", detector_file, "--watch", folder, "-o", out, "--fail-on-defect")
+    assert ssimae(*arguments).status == 0
+    assert read_table(out) == []
+    (folder / "0.png").write_bytes(content)
+    seconds += [nothing]
+    assert ssimae(*arguments).status == 1
+    (folder / "1.png").write_bytes(content)
+    seconds += [nothing]
+    assert ssimae(*arguments).status == 1
+    assert [row["path"] for row in read_table(out)] == [
+        str(folder / name) for name in ("0.png", "1.png")
+    ]
+
+
+def test_watch_sees_files_go(tmp_path, seconds, monkeypatch):
+    """Between the look at the folder and the look at the file."""
+    (tmp_path / "0.png").symlink_to(tmp_path / "target")
+    monkeypatch.setattr(arrivals, "list_images", lambda folder: [str(tmp_path / "0.png")])
+    seconds += [nothing]
+    with pytest.raises(KeyboardInterrupt):
+        next(arrivals.watch(tmp_path, tmp_path / "out", []))
+
+
+def test_watch_does_not_go_on_with_another_table(ssimae, detector_file, tmp_path):
+    (tmp_path / "results.csv").write_text("a,b\n1,2\n", encoding="utf-8")
+    outcome = ssimae("inspect", detector_file, "--watch", tmp_path, "-o", tmp_path)
+    assert outcome.status == 2
+    assert "is no table of results" in outcome.error
+
+
+# Errors -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Give images, or folders of images, or --watch DIR"),
+        (["empty", "--watch", "empty"], "Give images, or folders of images, or --watch DIR"),
+        (["nowhere"], "There is no file or folder 'nowhere'"),
+        (["empty"], "The folder 'empty' holds no images"),
+        (["texts"], "The folder 'texts' holds no images"),
+        (["--watch", "nowhere"], "There is no folder 'nowhere'"),
+    ],
+)
+def test_nothing_to_inspect(ssimae, detector_file, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts/a.txt").write_text("12", encoding="utf-8")
+    outcome = ssimae("inspect", detector_file, *arguments, "-o", "out")
+    assert outcome.status == 2
+    assert message in outcome.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_output_that_is_a_file(ssimae, photos, detector_file, tmp_path):
+    (tmp_path / "out").write_text("mine", encoding="utf-8")
+    outcome = ssimae("inspect", detector_file, photos / "test", "-o", tmp_path / "out")
+    assert outcome.status == 2
+    assert outcome.error.endswith("out: File exists")
+    assert (tmp_path / "out").read_text(encoding="utf-8") == "mine"
+
+
+def test_full_disk(ssimae, photos, detector_file, tmp_path, monkeypatch):
+    """An error of the output ends the run, and leaves no part of a mask."""
+
+    def save(image, path, *arguments):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    outcome = ssimae("inspect", detector_file, photos / "test", "-o", tmp_path, "--masks")
+    assert outcome.status == 2
+    assert "No space left on device" in outcome.error
+    assert files_in(tmp_path) == {"results.csv"}
+    assert read_table(tmp_path) == []

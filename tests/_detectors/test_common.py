@@ -1,0 +1,62 @@
+"""scikit-learn's own checks, none of them skipped."""
+
+import pytest
+from sklearn.utils import estimator_checks
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from sklearn_ssimae import (
+    FMAEDetector,
+    L2AutoencoderDetector,
+    SSIMAutoencoderDetector,
+    VAEDetector,
+)
+
+N_CHECKS = 53
+# Rows of a few features, padded to the smallest patch. scikit-learn's own tests cheapen their
+# iterative estimators as well.
+CHEAP = {"patch_size": 16, "latent_dim": 4, "n_patches": 8, "max_iter": 2, "contamination": 0.1}
+DETECTORS = [
+    SSIMAutoencoderDetector(**CHEAP),
+    L2AutoencoderDetector(**CHEAP),
+    VAEDetector(**CHEAP, n_latent_samples=2),
+    FMAEDetector(**CHEAP, feature_extractor="efficientnet_lite0"),
+]
+IDS = [type(detector).__name__ for detector in DETECTORS]
+NOT_YIELDED = [
+    estimator_checks.check_dataframe_column_names_consistency,
+    estimator_checks.check_global_output_transform_pandas,
+    estimator_checks.check_inplace_ensure_writeable,
+    estimator_checks.check_param_validation,
+    estimator_checks.check_set_output_transform,
+    estimator_checks.check_set_output_transform_pandas,
+    estimator_checks.check_transformer_get_feature_names_out,
+    estimator_checks.check_transformer_get_feature_names_out_pandas,
+]
+
+pytestmark = [
+    # Two epochs of one step converge to nothing.
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    # Some checks fit on a DataFrame and go on with its array.
+    pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names"),
+    # The checks call score with targets that hold no defect.
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning"),
+]
+
+
+@parametrize_with_checks(DETECTORS)
+def test_yielded_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("detector", DETECTORS, ids=IDS)
+def test_number_of_checks(detector):
+    """A green battery does not say how many ran, and how many were skipped."""
+    results = estimator_checks.check_estimator(detector, on_skip=None, on_fail="raise")
+    assert len(results) == N_CHECKS
+    assert {result["status"] for result in results} == {"passed"}
+
+
+@pytest.mark.parametrize("check", NOT_YIELDED, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("detector", DETECTORS, ids=IDS)
+def test_checks_that_are_not_yielded(detector, check):
+    check(type(detector).__name__, detector)

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from sklearn_ssimae._detectors.false_alarms import (
+    GoodMaxima,
+    false_alarm_threshold,
+    prediction_factor,
+)
+
+N_POOL = 2000
+SIDE = 32
+
+
+@cache
+def _pool(kind: str, effect: float) -> list[GoodMaxima]:
+    """Good images' smooth maps of one kind of tail, and of levels that differ by `effect`."""
+    random = np.random.default_rng(0)
+    frequencies = np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)
+    blur = np.exp(-2 * (2 * np.pi) ** 2 * (frequencies[0] ** 2 + frequencies[1] ** 2))
+    # Every map is made of two fields: independent, normal and smooth.
+    noise = np.fft.rfft2(random.standard_normal((2 * N_POOL, SIDE, SIDE), dtype=np.float32))
+    fields = np.fft.irfft2(noise * blur, s=(SIDE, SIDE))
+    first, second = np.split(fields / fields.std(), 2)
+    maps = {
+        "normal": lambda: 1 + 0.3 * first,
+        "lognormal": lambda: np.exp(0.4 * first),
+        "squares": lambda: first**2 + second**2,
+        "heavy": lambda: 1 + 0.3 * first * np.exp(0.5 * second),
+    }[kind]()
+    maps *= np.exp(effect * random.standard_normal((N_POOL, 1, 1)))
+    return [GoodMaxima.of(residual) for residual in maps]
+
+
+def _mean_rate(pool: list[GoodMaxima], n_kept: int, n_repeats: int = 300) -> float:
+    """Share of the good images above a threshold from n_kept others, on average."""
+    random = np.random.default_rng(1)
+    largest = np.sort([image.largest for image in pool])
+    rates = []
+    for _ in range(n_repeats):
+        kept = [pool[index] for index in random.choice(N_POOL, n_kept, replace=False)]
+        value = false_alarm_threshold(kept).value
+        rates.append(1 - np.searchsorted(largest, value, side="right") / N_POOL)
+    return float(np.mean(rates))
+
+
+# Kept images: a region of each of 5, every tenth of the others. The fewer they are, the less is
+# known of how images differ; the bounds, here and in the docs, are those of images
+# whose levels differ by 15 %.
+@pytest.mark.parametrize(
+    ("n_images", "n_kept", "bound"),
+    [(5, 5, 0.025), (20, 2, 0.05), (100, 10, 0.02), (1000, 100, 0.015)],
+)
+@pytest.mark.parametrize("kind", ["normal", "lognormal", "squares", "heavy"])
+@pytest.mark.parametrize("effect", [0, 0.15])
+def test_the_false_alarm_rate_stays_within_its_bounds(n_images, n_kept, bound, kind, effect):
+    rate = _mean_rate(_pool(kind, effect), n_kept)
+    assert rate <= bound
+
+
+@pytest.mark.parametrize("kind", ["normal", "lognormal", "squares", "heavy"])
+def test_few_images_do_not_make_the_threshold_useless(kind):
+    """From 5 images the threshold is at most a third above the one that 1 % exceed."""
+    pool = _pool(kind, 0.15)
+    exact = np.quantile([image.largest for image in pool], 0.99)
+    random = np.random.default_rng(2)
+    values = [
+        false_alarm_threshold([pool[i] for i in random.choice(N_POOL, 5)]).value for _ in range(100)
+    ]
+    assert 0.9 * exact < np.median(values) < 1.33 * exact
+
+
+@pytest.mark.parametrize(("n", "rate", "rank"), [(99, 0.01, 99), (199, 0.01, 198), (19, 0.1, 18)])
+def test_many_images_by_rank(n, rate, rank):
+    images = [GoodMaxima(float(i), 1.0, 100) for i in np.random.default_rng(0).permutation(n)]
+    threshold = false_alarm_threshold(images, rate=rate)
+    assert threshold.by_rank
+    assert threshold.value == rank - 1
+
+
+def test_one_image_fewer_is_extrapolated():
+    images = [GoodMaxima(float(i), 1.0, 100) for i in range(98)]
+    threshold = false_alarm_threshold(images)
+    assert not threshold.by_rank
+    assert threshold.value > 97
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 10, 50])
+@pytest.mark.parametrize("rate", [0.1, 0.01, 0.001])
+def test_the_prediction_factor_holds_for_gumbel_maxima(n, rate):
+    """Images whose blocks tell the truth: of a further one, `rate` lies above."""
+    random = np.random.default_rng(3)
+    samples = random.gumbel(size=(5000, n))
+    pairs = np.triu_indices(n, 1)
+    between = 0.0
+    if n > 1:
+        differences = np.abs(samples[:, pairs[0]] - samples[:, pairs[1]])
+        between = differences.mean(axis=1) / 2 / np.log(2)
+    scale = (2 + (n - 1) * between) / (n + 1)
+    above = stats.gumbel_r.sf(samples.mean(axis=1) + prediction_factor(n, rate) * scale)
+    assert above.mean() == pytest.approx(rate, rel=0.12)
+
+
+def test_the_factor_of_many_images_is_the_quantile_itself():
+    quantile = stats.gumbel_r.isf(0.001) - np.euler_gamma
+    assert prediction_factor(900, 0.001) == pytest.approx(quantile, rel=0.01)
+
+
+def test_regions_are_extrapolated_to_the_area_of_an_image():
+    images = [GoodMaxima(1 + 0.1 * i, 0.04, 1000) for i in range(5)]
+    same = false_alarm_threshold(images, n_pixels=1000)
+    assert same.value == false_alarm_threshold(images).value
+    factor = prediction_factor(5, 0.01)
+    scale = (same.value - 1.2) / factor
+    larger = false_alarm_threshold(images, n_pixels=8000)
+    assert larger.value == pytest.approx(same.value + scale * np.log(8))
+
+
+def test_many_regions_are_extrapolated_too():
+    images = [GoodMaxima(float(i), 1.0, 100) for i in range(200)]
+    assert not false_alarm_threshold(images, n_pixels=1000).by_rank
+
+
+@pytest.mark.parametrize("shift", [-5.0, 0.0, 3.0])
+@pytest.mark.parametrize("factor", [0.1, 1.0, 20.0])
+def test_the_threshold_follows_the_unit_of_the_maps(shift, factor):
+    """Logarithms, which may be negative, are as good as ratios."""
+    maps = np.random.default_rng(4).gumbel(size=(6, 32, 32))
+    plain = false_alarm_threshold(map(GoodMaxima.of, maps)).value
+    moved = false_alarm_threshold(map(GoodMaxima.of, factor * maps + shift)).value
+    assert moved == pytest.approx(factor * plain + shift)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (3, 2), (5, 6), (64, 700)])
+def test_maxima_of_maps_of_any_size(shape):
+    residual = np.random.default_rng(5).random(shape)
+    maxima = GoodMaxima.of(residual)
+    assert maxima.largest == residual.max()
+    assert maxima.n_pixels == residual.size
+    threshold = false_alarm_threshold([maxima])
+    assert np.isfinite(threshold.value)
+    assert threshold.value >= residual.max()
+
+
+def test_the_variance_is_that_of_sixteen_blocks():
+    residual = np.random.default_rng(6).random((16, 24))
+    blocks = residual.reshape(4, 4, 4, 6).max(axis=(1, 3))
+    assert GoodMaxima.of(residual).block_variance == pytest.approx(blocks.var(ddof=1))
+
+
+def test_one_odd_image_does_not_set_the_scale():
+    largest = np.random.default_rng(7).gumbel(size=24)
+    images = [GoodMaxima(float(value), 0.5, 100) for value in largest]
+    without = false_alarm_threshold(images).value
+    images[3] = GoodMaxima(float(largest.max()) + 10, 0.5, 100)
+    with_it = false_alarm_threshold(images).value
+    assert without < with_it < largest.max() + 10
+
+
+def test_equal_flat_maps_give_their_value():
+    threshold = false_alarm_threshold([GoodMaxima.of(np.full((8, 8), 2.0))] * 3)
+    assert threshold.value == pytest.approx(2)
+
+
+def test_the_text_says_what_the_threshold_rests_on():
+    few = str(false_alarm_threshold([GoodMaxima(1.0, 0.1, 100)]))
+    many = str(false_alarm_threshold([GoodMaxima(1.0, 0.1, 100)] * 99))
+    assert "extrapolated" in few and "1 good image" in few and "0.01" in few
+    assert "by rank" in many and "99 good images" in many

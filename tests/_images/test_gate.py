@@ -1,0 +1,273 @@
+"""What X may be, and what is refused: the same for all that takes images."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
+from skimage import data
+from sklearn import config_context
+from sklearn.pipeline import make_pipeline
+
+from sklearn_ssimae import L2AutoencoderDetector, ResidualThresholder
+from sklearn_ssimae._images.collection import sequence_of_images
+from sklearn_ssimae._images.containers import plain
+from sklearn_ssimae._images.labels import good_images
+from sklearn_ssimae._images.values import resolve_data_range
+from sklearn_ssimae.model_selection import pixel_scorer
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+CHEAP = dict(
+    patch_size=16, latent_dim=4, n_patches=32, max_iter=2, stride=8, random_state=0, smoothing=1.0
+)
+STACK = np.stack([data.grass()[9 * i : 9 * i + 20, :24] for i in range(6)])
+DEEP = STACK.astype(np.uint16) * 257
+UNIT = STACK / 255
+COLOUR = data.astronaut()[100:124, 200:230]
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return {
+        name: L2AutoencoderDetector(**CHEAP).fit(X)
+        for name, X in {"bytes": STACK, "deep": DEEP, "unit": UNIT, "list": list(STACK)}.items()
+    }
+
+
+@pytest.mark.parametrize("learnt", ["bytes", "deep", "unit", "list"])
+def test_a_picture_has_the_same_map_in_every_unit(fitted, learnt):
+    maps = [fitted[learnt].transform(X) for X in (STACK, DEEP, UNIT, UNIT.astype(np.float32))]
+    for other in maps[1:]:
+        assert_allclose(other, maps[0], rtol=1e-3, atol=1e-5)
+
+
+def test_reconstructions_are_in_the_unit_of_the_input(fitted):
+    assert_allclose(
+        fitted["bytes"].reconstruct(UNIT), fitted["bytes"].reconstruct(STACK) / 255, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("learnt", "X"),
+    [("unit", 255 * UNIT), ("unit", STACK.astype(int)), ("bytes", STACK.astype(int) * 257)],
+)
+def test_a_unit_that_cannot_be_told_is_refused(fitted, learnt, X):
+    with pytest.raises(ValueError, match=r"image 0, of .*holds values in \[.*fitted on \["):
+        fitted[learnt].predict(X)
+
+
+def test_types_may_be_mixed():
+    assert resolve_data_range(None, sequence_of_images([STACK[0], UNIT[0]])) == (0, 255)
+    assert resolve_data_range(None, sequence_of_images([UNIT[0], STACK[0]])) == (0, 1)
+    with pytest.raises(ValueError, match=r"image 1 is of uint8.*\[0, 255\].*float64"):
+        resolve_data_range(None, sequence_of_images([UNIT[0] * 9, STACK[0]]))
+
+
+@pytest.mark.parametrize(("bits", "high"), [(8, 255), (10, 1023), (12, 4095), (14, 16383)])
+def test_fewer_bits_than_16(bits, high):
+    images = sequence_of_images(list((UNIT * high).round().astype(np.uint16)[:2]))
+    images.items[0][0, 0] = high
+    with pytest.warns(UserWarning, match=rf"data_range=\(0, {high}\)"):
+        assert resolve_data_range(None, images) == (0, 65535)
+    assert resolve_data_range((0, high), images) == (0, high)
+
+
+# One image, channels first ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("learnt", ["bytes", "list"])
+def test_one_image_is_refused(fitted, learnt):
+    with pytest.raises(ValueError, match=r"X is one image, shape \(20, 24\).*X\[None\]"):
+        fitted[learnt].predict(STACK[0])
+    assert fitted[learnt].predict(STACK[0][None]).shape == (1,)
+
+
+def test_rows_after_rows(fitted):
+    rows = STACK.reshape(6, -1)
+    detector = L2AutoencoderDetector(**CHEAP, image_shape=(20, 24)).fit(rows)
+    assert_array_equal(detector.transform(rows[:2]).ravel(), detector.transform(STACK[:2]).ravel())
+
+
+@pytest.mark.parametrize("X", [COLOUR, torch.from_numpy(COLOUR.copy())], ids=["array", "tensor"])
+def test_one_colour_image_is_refused(fitted, X):
+    for method in (L2AutoencoderDetector(**CHEAP).fit, fitted["bytes"].predict):
+        with pytest.raises(ValueError, match=r"one image \(h, w, c\).*X\[None\]"):
+            method(X)
+
+
+@pytest.mark.parametrize("n_channels", [1, 3])
+def test_channels_first(n_channels):
+    X = np.zeros((2, n_channels, 20, 24), np.float32)
+    for given, permuted in [(X, "transpose"), (torch.from_numpy(X), "permute")]:
+        with pytest.raises(ValueError, match=rf"X\.{permuted}\(0, 2, 3, 1\)"):
+            plain(given)
+        with pytest.raises(ValueError, match=rf"image 0 .*image\.{permuted}\(1, 2, 0\)"):
+            sequence_of_images(list(given))
+
+
+@pytest.mark.parametrize("shape", [(9, 1, 24), (9, 3, 24), (3, 20, 24), (2, 20, 3), (2, 1, 3, 3)])
+def test_flat_images_are_images(shape):
+    assert plain(np.zeros(shape)).shape == shape
+
+
+def test_tensors(fitted):
+    expected = fitted["unit"].transform(UNIT.astype(np.float32))
+    tensor = torch.from_numpy(UNIT.astype(np.float32)).requires_grad_()
+    assert_array_equal(fitted["unit"].transform(tensor), expected)
+    assert_array_equal(fitted["unit"].transform(list(tensor)), list(expected))
+    assert np.isfinite(fitted["unit"].transform(tensor.bfloat16())).all()
+
+
+# Containers ---------------------------------------------------------------------------
+
+
+class Images(torch.utils.data.Dataset):
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        return self.items[index]
+
+
+REFUSED = {
+    "generator": lambda: (image for image in STACK),
+    "iterator": lambda: iter(STACK),
+    "loader": lambda: torch.utils.data.DataLoader(Images(list(STACK))),
+    "pairs": lambda: Images([(image, 0) for image in STACK]),
+    "dict": lambda: {"a": STACK[0]},
+    "set": lambda: {"a.png"},
+    "bytes": lambda: b"abc",
+    "picture": lambda: Image.fromarray(STACK[0]),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_containers(fitted, name):
+    for method in (L2AutoencoderDetector().fit, fitted["bytes"].predict, ResidualThresholder().fit):
+        with pytest.raises(TypeError, match=r"X is .*(Give|Decode)"):
+            method(REFUSED[name]())
+
+
+def test_containers_of_paths(fitted, tmp_path):
+    paths = [tmp_path / f"{i}.png" for i in range(2)]
+    for path, image in zip(paths, STACK, strict=False):
+        Image.fromarray(image).save(path)
+    names = pd.DataFrame({"path": [str(path) for path in paths]})
+    expected = fitted["bytes"].transform(paths)
+    for X in (names, names["path"], names.to_numpy(), Images(paths), Images(list(STACK[:2]))):
+        assert_array_equal(fitted["bytes"].transform(X), expected)
+    with pytest.raises(TypeError, match=r"list\(X\)"):
+        fitted["bytes"].transform(tmp_path.glob("*.png"))
+    with pytest.raises(ValueError, match=r"2 columns, \['path', 'n'\].*X\[column\]"):
+        fitted["bytes"].transform(names.assign(n=1))
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_paths_of_masks_are_refused(tmp_path, as_text):
+    y = [tmp_path / "a.png", tmp_path / "b.png"]
+    with pytest.raises(ValueError, match=r"y\[0\] is a path, .*Give the masks themselves"):
+        good_images([str(path) for path in y] if as_text else y, 2)
+
+
+# Files and pictures -------------------------------------------------------------------
+
+
+def test_pictures_are_read_as_files(tmp_path):
+    colours = np.array([[10, 20, 30], [200, 0, 0], [0, 90, 0]], np.uint8)
+    indices = (STACK[0] % 3).astype(np.uint8)
+    palette = Image.fromarray(indices)
+    palette.putpalette(colours.tobytes())
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(STACK[0]).save(tmp_path / "turned.png", exif=exif)
+    with Image.open(tmp_path / "turned.png") as turned:
+        images = sequence_of_images([palette, Image.fromarray(COLOUR).convert("RGBA"), turned])
+        assert_array_equal(images[0], colours[indices])
+        assert_array_equal(images[1], COLOUR)
+        assert_array_equal(images[2][..., 0], np.rot90(STACK[0], -1))
+
+
+@pytest.mark.parametrize("suffix", ["tif", "gif", "webp"])
+def test_several_pages_are_refused(tmp_path, suffix):
+    path = tmp_path / f"pages.{suffix}"
+    first, *others = (Image.fromarray(image) for image in STACK)
+    first.save(path, save_all=True, append_images=others)
+    with pytest.raises(OSError, match=r"image 0 .*6 pages.*ImageSequence.*tifffile"):
+        _ = sequence_of_images([path])[0]
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        COLOUR.astype(np.uint16) * 257,
+        UNIT[0],
+        UNIT[0].astype(np.float16),
+        np.stack([UNIT[0]] * 3, axis=-1).astype(np.float32),
+        np.stack([STACK[0]] * 7, axis=-1),
+    ],
+    ids=["16-bit colour", "float64", "float16", "float colour", "7 channels"],
+)
+def test_tiff_files_that_pillow_cannot_read(tmp_path, pixels):
+    path = tmp_path / "image.tif"
+    photometric = "rgb" if pixels.shape[2:] == (3,) else "minisblack"
+    tifffile.imwrite(path, pixels, photometric=photometric, planarconfig=1)
+    image = sequence_of_images([path])[0]
+    assert image.dtype == pixels.dtype
+    assert_array_equal(image.squeeze(), pixels)
+
+
+def test_16_bit_colour_that_cannot_be_read_is_refused(tmp_path):
+    path = tmp_path / "image.ppm"
+    path.write_bytes(b"P6 2 1 65535 " + bytes(12))
+    with pytest.raises(OSError, match=r"16 bits a channel.*tifffile"):
+        _ = sequence_of_images([path])[0]
+
+
+# scikit-learn's settings --------------------------------------------------------------
+
+
+def test_frames_are_for_rows(fitted):
+    masks = np.zeros(STACK.shape, bool)
+    masks[::2, 3:9, 3:9] = True
+    labels = np.where(masks.any(axis=(1, 2)), -1, 1)
+    rows = STACK.reshape(6, -1)
+    detector = L2AutoencoderDetector(**CHEAP, image_shape=(20, 24)).fit(rows)
+    thresholder = make_pipeline(L2AutoencoderDetector(**CHEAP), ResidualThresholder())
+    plain_scores = [detector.score(rows, y) for y in (masks, labels)]
+    with config_context(transform_output="pandas"):
+        assert isinstance(fitted["bytes"].transform(STACK), np.ndarray)
+        assert isinstance(fitted["bytes"].transform(list(STACK)), list)
+        assert isinstance(detector.transform(rows), pd.DataFrame)
+        assert [detector.score(rows, y) for y in (masks, labels)] == plain_scores
+        for X in (STACK, list(STACK)):
+            assert thresholder.fit(X).predict(X).shape == (6,)
+        for metric in ("roc_auc", "iou"):
+            assert 0 <= pixel_scorer(metric)(detector, rows, masks) <= 1
+        of_rows = make_pipeline(detector, ResidualThresholder()).fit(rows)
+        assert 0 <= pixel_scorer("iou")(of_rows, rows, masks) <= 1
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"array_api_dispatch": True},
+        {"enable_metadata_routing": True},
+        {"assume_finite": True},
+        {"skip_parameter_validation": True},
+    ],
+    ids=lambda setting: next(iter(setting)),
+)
+def test_global_settings_change_no_result(fitted, setting):
+    with config_context(**setting):
+        again = L2AutoencoderDetector(**CHEAP).fit(STACK)
+        assert_array_equal(again.transform(STACK), fitted["bytes"].transform(STACK))
+        tensor = torch.from_numpy(STACK)
+        assert_array_equal(again.score_samples(tensor), again.score_samples(STACK))
+        with pytest.raises(ValueError):
+            again.predict(np.full((1, 20, 24), np.nan))
