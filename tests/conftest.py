@@ -20,3 +20,10 @@ from shared import DETECTORS  # noqa: E402
 def cls(request):
     """Each class of detectors."""
     return request.param
+
+
+def pytest_report_header(config):
+    """pytest-xdist does not print how many tests are deselected."""
+    if config.option.markexpr == "not browser":
+        return "browser: tests in a Chromium are left out; run them by `pytest -m browser`"
+    return None

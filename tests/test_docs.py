@@ -32,6 +32,7 @@ PUBLIC = {
         "PixelCurveDisplay",
         "ResidualMapDisplay",
         "SSIMComponentsDisplay",
+        "write_report",
     ],
     "sklearn_ssimae.metrics": [
         "iou_score",

@@ -74,6 +74,10 @@ def test_wheel(dist):
     modules = {str(path.relative_to(ROOT)) for path in ROOT.glob("sklearn_ssimae/**/*.py")}
     assert modules <= names
     assert "sklearn_ssimae/py.typed" in names
+    report = ROOT / "sklearn_ssimae/inspection/_report"
+    page = {str(file.relative_to(ROOT)) for file in report.glob("report.[!p]*")}
+    assert len(page) == 3
+    assert page <= names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"sklearn_ssimae"}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for requirement in project["dependencies"]:
