@@ -19,7 +19,7 @@ COMMON_PARAMETERS = """\
         by replication.
     n_patches : int, default=1000
         Random crops that an epoch sees (paper: 10000).
-    max_iter : int, default=30
+    max_iter : int, default=40
         Epochs at most (paper: 200).
     augment : bool, default=False
         Whether crops are turned and flipped at random, in all eight ways. For textures that

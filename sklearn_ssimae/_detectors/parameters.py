@@ -29,7 +29,7 @@ class Parameters:
     latent_dim: int = 100
     patch_size: int = 128
     n_patches: int = 1000
-    max_iter: int = 30
+    max_iter: int = 40
     augment: bool = False
     batch_size: int = 32
     learning_rate_init: float = 5e-3
