@@ -69,8 +69,8 @@ nitpick_ignore_regex = [("py:.*", r"(joblib|matplotlib|numpy|scipy|skimage|sklea
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
-    # textures.py and compare_detectors.py train for minutes and write files, score_with_dask.py
-    # starts processes: they are shown and not run.
+    # fabric.py trains for minutes and writes a file, score_with_dask.py starts processes: they are
+    # shown and not run.
     "filename_pattern": r"/(plot_|choose_|compare_threshold_|score_with_onnx)",
     "ignore_pattern": r"__init__\.py",
     "doc_module": ("sklearn_ssimae",),

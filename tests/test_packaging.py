@@ -61,7 +61,7 @@ def test_sdist(dist):
     assert sdist.name == f"sklearn_ssimae-{sklearn_ssimae.__version__}.tar.gz"
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    needed = {"LICENSE", "README.md", "constraints.txt", "docs/conf.py", "examples/textures.py"}
+    needed = {"LICENSE", "README.md", "constraints.txt", "docs/conf.py", "examples/fabric.py"}
     assert needed <= names
     assert "tests/test_packaging.py" in names
 

@@ -267,7 +267,7 @@ def load_feature_extractor(spec: str | os.PathLike[str] | nn.Module) -> FeatureE
     Examples
     --------
     >>> import torch
-    >>> from sklearn_ssimae._features import load_feature_extractor
+    >>> from sklearn_ssimae._networks.features import load_feature_extractor
     >>> extractor = load_feature_extractor(torch.nn.Conv2d(3, 8, 5))
     >>> extractor(torch.zeros(2, 1, 32, 32)).shape
     torch.Size([2, 8, 28, 28])
@@ -315,7 +315,7 @@ def check_feature_extractor(extractor: FeatureExtractor, n_channels: int, patch_
     Examples
     --------
     >>> import torch
-    >>> from sklearn_ssimae._features import check_feature_extractor, load_feature_extractor
+    >>> from sklearn_ssimae._networks.features import check_feature_extractor, load_feature_extractor
     >>> extractor = load_feature_extractor(torch.nn.Conv2d(1, 8, 5))
     >>> check_feature_extractor(extractor, n_channels=1, patch_size=32)
     Traceback (most recent call last):

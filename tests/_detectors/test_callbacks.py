@@ -243,7 +243,7 @@ def test_keyboard_interrupt_within_an_epoch(monkeypatch):
 
     monkeypatch.setattr(torch.optim.Adam, "step", step)
     with pytest.warns(ConvergenceWarning, match="interrupted"):
-        detector = cheap(learning_rate="constant").fit(X)  # two steps an epoch
+        detector = cheap(learning_rate="constant", batch_size=8).fit(X)  # two steps an epoch
     assert detector.n_iter_ == 1
     assert np.isfinite(detector.transform(X)).all()
 

@@ -150,7 +150,7 @@ def test_the_weight_is_a_factor_of_the_feature_term(channels):
 
     def loss(detector):
         function = detector._make_loss(patches.shape[1], torch.device("cpu"), generator)
-        return function(lambda patches: reconstructions, patches, 1.0).item()
+        return function(lambda: reconstructions, patches, 1.0).item()
 
     module = Small()
     values = {weight: loss(cheap(module, feature_weight=weight)) for weight in (0, 1, 2, 7.5)}
@@ -266,7 +266,7 @@ def test_grey_images_are_colour_images_to_the_extractor():
     cheap(Lambda(record)).fit(np.full((1, 20, 20), 0.5))
     mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
     std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
-    expected = ((0.5 - mean) / std).expand(8, 3, 16, 16)
+    expected = ((0.5 - mean) / std).expand(16, 3, 16, 16)
     # The first call is the trial, the second the first batch.
     torch.testing.assert_close(seen[1], expected)
 

@@ -4,6 +4,7 @@ import copy
 import io
 import os
 import pickle
+import pickletools
 import random
 import subprocess
 import sys
@@ -88,6 +89,21 @@ np.savez("found.npz", maps=detector.transform(np.load("images.npy")), offset=det
     found = np.load(tmp_path / "found.npz")
     assert_array_equal(found["maps"], fitted.transform(IMAGES))
     assert found["offset"] == fitted.offset_
+
+
+def test_a_file_names_public_classes_alone(fitted):
+    """Modules may move; files stay."""
+    strings: list[str] = []
+    names = set()
+    for operation, argument, _ in pickletools.genops(pickle.dumps(fitted)):
+        if isinstance(argument, str):
+            strings.append(argument)
+        if operation.name == "GLOBAL":
+            names.add(argument)
+        elif operation.name == "STACK_GLOBAL":
+            names.add(f"{strings[-2]} {strings[-1]}")
+    own = {name for name in names if name.startswith("sklearn_ssimae")}
+    assert own == {f"sklearn_ssimae {type(fitted).__name__}"}
 
 
 def test_size_of_the_file(fitted):

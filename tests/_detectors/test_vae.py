@@ -52,7 +52,8 @@ def fitted(request):
     """A detector whose draws of one patch, and variances of its pixels, differ widely."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        detector = cheap().fit(texture(4, 30, 30, *request.param))
+        detector = cheap(data_range=(0, 1), learning_rate_init=1e-3)
+        detector.fit(texture(4, 30, 30, *request.param))
     latent, output = detector.network_.encoder[-1], detector.network_.decoder[-1]
     with torch.no_grad():
         latent.bias[8:] = 0
@@ -200,7 +201,7 @@ def test_loss_is_the_negative_elbo(patch_size, channels):
     network, patches = detector.network_, torch.from_numpy(np.stack([planes(x) for x in X]))
     seen = []
 
-    def forward(patches, noise):
+    def forward(noise):
         seen.append(noise)
         return network(patches, noise)
 

@@ -224,8 +224,8 @@ def test_arrays(detector, case):
             assert reconstruction.shape[:2] == image.shape
             assert np.isfinite(reconstruction).all()
     elif case.is_finite:
-        # Only what exceeds the arithmetic may be refused.
-        assert case.magnitude > 5e5, error
+        # Only what exceeds the arithmetic may be refused, and what may be in another unit.
+        assert case.magnitude > 5e5 or "holds values in" in str(error), error
 
 
 @hostile

@@ -9,7 +9,6 @@ import torch
 from filelock import FileLock
 from joblib import Parallel, delayed, parallel_config
 from killed import IMAGES, assert_same_model, cheap, leave_checkpoint, n_epochs_run
-from skimage import io
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 
@@ -17,6 +16,7 @@ from sklearn_ssimae import (
     FMAEDetector,
     VAEDetector,
 )
+from sklearn_ssimae._images.collection import ImageCollection
 from sklearn_ssimae._training import checkpoint as checkpoints
 from sklearn_ssimae._training import identity
 
@@ -107,16 +107,6 @@ def test_images_that_y_leaves_out(path):
     )
 
 
-@pytest.fixture
-def files(tmp_path):
-    folder = tmp_path / "images"
-    folder.mkdir()
-    paths = [folder / f"{i}.png" for i in range(len(IMAGES))]
-    for name, image in zip(paths, IMAGES, strict=True):
-        io.imsave(name, image, check_contrast=False)
-    return paths
-
-
 def test_other_files_are_refused(path, files):
     detector = cheap(checkpoint=path)
     leave_checkpoint(detector, files)
@@ -131,13 +121,8 @@ def test_other_files_are_refused(path, files):
 
 def test_files_are_not_read_for_it(path, files, monkeypatch):
     seen = []
-    describe = checkpoints.describe_images
-    monkeypatch.setattr(
-        type(describe.__globals__["ImageCollection"]([], "sequence")),
-        "__getitem__",
-        lambda self, index: seen.append(index),
-    )
-    found = describe(checkpoints.ImageCollection(files, "sequence"))
+    monkeypatch.setattr(ImageCollection, "__getitem__", lambda self, index: seen.append(index))
+    found = identity.describe_images(ImageCollection(files, "sequence"))
     assert found["the number of images"] == "10" and seen == []
 
 

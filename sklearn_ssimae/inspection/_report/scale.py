@@ -69,7 +69,8 @@ def make_scale(scores: np.ndarray, threshold: float) -> Scale:
     least, greatest = min(scores.min(), threshold), max(scores.max(), threshold)
     middle = max(float(np.median(scores)), threshold)
     high = min(greatest, least + _MAX_SPREAD * (middle - least)) if middle > least else greatest
-    span = high - least or max(1.0, abs(high)) / 10
+    # Of no length, or of one that powers of ten cannot tell from none.
+    span = high - least if high - least > 1e-290 else max(1.0, abs(high)) / 10
     low = high - span / (1 - _BELOW)
     round_levels = np.array(list(_round_numbers(low, high, _N_ROUND, outward=True)))
     between = list(_levels_between(np.unique(scores), round_levels))

@@ -270,7 +270,7 @@ def test_an_error_in_the_first_epoch_leaves_the_detector_as_it_was(cls, monkeypa
 
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 def test_training_that_goes_on_and_fails(method, monkeypatch):
-    detector = cheap(warm_start=True).fit(IMAGES)
+    detector = cheap(warm_start=True, batch_size=8).fit(IMAGES)
     before = pickle.loads(pickle.dumps(detector))
     step, steps = torch.optim.Adam.step, []
 

@@ -1,0 +1,78 @@
+"""The arrows between the rooms of the package: which folders may import which."""
+
+import ast
+import graphlib
+from pathlib import Path
+
+import pytest
+
+import sklearn_ssimae
+
+ROOT = Path(sklearn_ssimae.__file__).parent
+MODULES = sorted(path for path in ROOT.rglob("*.py"))
+# What a room may import of ours; `_version` and rooms of its own are open to all.
+ALLOWED = {
+    "_maps": set(),
+    "_networks": set(),
+    "metrics": set(),
+    "_images": {"_maps", "metrics"},
+    "datasets": {"_images"},
+    "_training": {"_images", "_maps", "_networks"},
+    "_detectors": {"_images", "_maps", "_networks", "_training", "datasets", "metrics"},
+}
+
+
+def room_of(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[0]
+
+
+def imported_modules(path):
+    """Absolute names of what a file imports, in functions and under TYPE_CHECKING as well."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, path
+            yield node.module
+            if node.module == "sklearn_ssimae":
+                yield from (f"sklearn_ssimae.{name.name}" for name in node.names)
+
+
+def rooms_imported(path):
+    names = [name.split(".") for name in imported_modules(path)]
+    return {name[1] for name in names if name[0] == "sklearn_ssimae" and len(name) > 1}
+
+
+def arrows():
+    found = {}
+    for path in MODULES:
+        room = room_of(path)
+        found.setdefault(room, set()).update(rooms_imported(path) - {room, "_version"})
+    return found
+
+
+def test_there_is_a_house():
+    assert set(ALLOWED) <= set(arrows())
+
+
+@pytest.mark.parametrize("room", ALLOWED)
+def test_arrows_run_down(room):
+    assert arrows()[room] <= ALLOWED[room]
+
+
+def test_no_circle():
+    rooms = {name: {to for to in of if to in arrows()} for name, of in arrows().items()}
+    assert len(list(graphlib.TopologicalSorter(rooms).static_order())) >= len(rooms)
+
+
+@pytest.mark.parametrize("room", ["_maps", "_networks"])
+def test_pure_torch(room):
+    for path in (ROOT / room).glob("*.py"):
+        foreign = {name.split(".")[0] for name in imported_modules(path)}
+        assert not foreign & {"sklearn", "PIL", "skimage", "joblib"}, path
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_module_says_what_it_is(path):
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
