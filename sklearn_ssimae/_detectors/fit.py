@@ -331,7 +331,7 @@ class Fit:
     def _snapshot(self) -> dict[str, Any]:
         """What a copy of the detector lacks to predict as if fit had ended now."""
         self.detector.n_iter_ = len(self.detector.loss_curve_)
-        self._calibrate(np.random.default_rng(self.seeds[1]))
+        self._calibrate()
         return {"loss_curve_": list(self.detector.loss_curve_)}
 
     def _say(self, message: str) -> None:
@@ -343,13 +343,14 @@ class Fit:
     def _decide(self) -> None:
         """Choose the map, set the threshold; the same ones in all processes."""
         detector = self.detector
-        self._calibrate(np.random.default_rng(self.seeds[1]))
+        self._calibrate()
         detector._calibration = self.ranks.agree(detector._calibration)
         if detector.threshold is None:
             self._say(detector._calibration.rests_on)
 
-    def _calibrate(self, rng: np.random.Generator, *, chooses: bool = True) -> None:
+    def _calibrate(self) -> None:
         detector = self.detector
+        rng = np.random.default_rng(self.seeds[1])
         # That of an earlier network would not fit this one, should the following fail.
         detector._calibration = uncalibrated(detector)
         if detector._learns_from_kept():
@@ -358,7 +359,7 @@ class Fit:
                 chosen = np.sort(rng.choice(len(parts), MAX_IMAGES, replace=False))
                 parts = [parts[index] for index in chosen]
             kept = KeptImages(self.images, parts, detector._preparation())
-            calibrate(detector, kept, rng=rng if chooses else None)
+            calibrate(detector, kept, rng=rng)
         if detector.contamination != "auto" and detector.threshold is None:
             indices = np.unique([part.image for parts in self.division for part in parts])
             if len(indices) > MAX_IMAGES:
@@ -402,7 +403,7 @@ class Fit:
             *([part for part in parts if is_readable(part.image)] for parts in self.division)
         )
         try:
-            self._calibrate(np.random.default_rng(0), chooses=False)
+            self._calibrate()
         except Exception:  # the first error is the one to report
             del detector._calibration
 

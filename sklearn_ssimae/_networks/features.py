@@ -315,9 +315,9 @@ def check_feature_extractor(extractor: FeatureExtractor, n_channels: int, patch_
     Examples
     --------
     >>> import torch
-    >>> from sklearn_ssimae._networks.features import check_feature_extractor, load_feature_extractor
-    >>> extractor = load_feature_extractor(torch.nn.Conv2d(1, 8, 5))
-    >>> check_feature_extractor(extractor, n_channels=1, patch_size=32)
+    >>> from sklearn_ssimae._networks import features
+    >>> extractor = features.load_feature_extractor(torch.nn.Conv2d(1, 8, 5))
+    >>> features.check_feature_extractor(extractor, n_channels=1, patch_size=32)
     Traceback (most recent call last):
         ...
     ValueError: feature_extractor fails on images of shape (2, 3, 32, 32): RuntimeError: ...

@@ -183,7 +183,7 @@ def test_chunked_inside_the_images(detector, chunks):
         ((3,), "1 dimensions"),
         ((3, 24, 32, 1, 1), "5 dimensions"),
         ((3, 24, 32, 3), "3 channels, but the detector learns from images of 1"),
-        ((3, 24 * 33), "X has 792 features, but .* expecting 768"),
+        ((3, 24 * 33), "X is one image"),
     ],
 )
 def test_wrong_shapes_are_refused_at_once(detector, shape, message):

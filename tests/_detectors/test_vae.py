@@ -52,12 +52,12 @@ def fitted(request):
     """A detector whose draws of one patch, and variances of its pixels, differ widely."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        detector = cheap(data_range=(0, 1), learning_rate_init=1e-3)
+        detector = cheap(data_range=(0, 1), learning_rate_init=1e-4)
         detector.fit(texture(4, 30, 30, *request.param))
     latent, output = detector.network_.encoder[-1], detector.network_.decoder[-1]
     with torch.no_grad():
         latent.bias[8:] = 0
-        output.weight *= 3
+        output.weight *= 1.5
         output.weight[:, output.out_channels // 2 :] = 2 * output.weight[
             :, : output.out_channels // 2
         ].flip(0)

@@ -57,7 +57,7 @@ def losses_and_ctrl_c(monkeypatch, losses):
 
 @pytest.mark.parametrize(("losses", "best"), [((0.3, 0.1, 0.2), 1), ((0.3, 0.2, 0.1), 2)])
 def test_ctrl_c_keeps_the_best_network(cls, losses, best, path, monkeypatch):
-    detector = cheap(cls, max_iter=9, checkpoint=path)
+    detector = cheap(cls, contamination=0.01, max_iter=9, checkpoint=path)
     with monkeypatch.context() as patch:
         # The divergence of the VAE is faded in, which makes early losses incomparable.
         patch.setattr(Trainer, "warmth", 1.0)
@@ -217,7 +217,7 @@ class Vanishing:
 
 @pytest.mark.parametrize("threshold", [None, 0.5])
 def test_images_that_vanish(cls, threshold, files):
-    detector = cheap(cls, threshold=threshold, max_iter=9)
+    detector = cheap(cls, threshold=threshold, contamination=0.01, max_iter=9)
     gone, rest = files[2:], files[:2]
     detector.set_callbacks(Vanishing(gone, epoch=2))
     with pytest.raises(FileNotFoundError, match=r"image \d is gone: .*\d\.png"):
