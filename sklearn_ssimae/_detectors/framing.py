@@ -31,7 +31,20 @@ class FramesOfRows:
         def transform(self, X: Any) -> Any: ...
 
     def fit_transform(self, X: Any, y: Any = None) -> Any:
-        """`fit`, then `transform` of the same X."""
+        """Fit, then transform the same X.
+
+        Parameters
+        ----------
+        X : array or sequence
+            As in `fit`.
+        y : array-like or masks, default=None
+            As in `fit`.
+
+        Returns
+        -------
+        result : ndarray, list or data frame
+            What `transform` returns.
+        """
         return self.fit(X, y).transform(X)
 
 
