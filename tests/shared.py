@@ -13,7 +13,7 @@ from sklearn_ssimae import (
 )
 
 DETECTORS = [SSIMAutoencoderDetector, L2AutoencoderDetector, VAEDetector, FMAEDetector]
-CHEAPEST = dict(patch_size=16, latent_dim=4, n_patches=32, max_iter=2, stride=8, random_state=0)
+CHEAPEST = dict(patch_size=16, latent_dim=8, n_patches=32, max_iter=2, stride=6, random_state=0)
 
 with torch.random.fork_rng(devices=[]):
     torch.manual_seed(0)

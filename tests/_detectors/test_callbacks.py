@@ -17,13 +17,9 @@ from sklearn_ssimae import (
     FMAEDetector,
     L2AutoencoderDetector,
     ResidualThresholder,
-    SSIMAutoencoderDetector,
-    VAEDetector,
 )
 from sklearn_ssimae.datasets import add_synthetic_defects
 from sklearn_ssimae.model_selection import pixel_scorer
-
-DETECTORS = [SSIMAutoencoderDetector, L2AutoencoderDetector, VAEDetector, FMAEDetector]
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

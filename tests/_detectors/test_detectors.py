@@ -11,44 +11,18 @@ import numpy as np
 import pytest
 import torch
 from scipy import signal
+from shared import DETECTORS, cheap, texture
 from skimage import data, io
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
-from torch import nn
 
 from sklearn_ssimae import (
-    FMAEDetector,
     L2AutoencoderDetector,
     SSIMAutoencoderDetector,
-    VAEDetector,
 )
 from sklearn_ssimae._maps.filters import grey_opening
 
-DETECTORS = [SSIMAutoencoderDetector, L2AutoencoderDetector, VAEDetector, FMAEDetector]
-
-EXTRACTOR = nn.Conv2d(3, 4, 3)
-
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-
-
-def cheap(cls, **params):
-    """A detector that fits in a moment."""
-    cheapest = dict(patch_size=16, latent_dim=8, n_patches=32, max_iter=2, stride=6, random_state=0)
-    return cls(**{**cheapest, **own_params(cls), **params})
-
-
-def own_params(cls):
-    return {"feature_extractor": EXTRACTOR} if cls is FMAEDetector else {}
-
-
-def texture(*shape):
-    """Cuts (n, h, w[, c]) out of a real texture, floats in [0, 1]."""
-    n, height, width, *channels = shape
-    grass = data.grass() / 255
-    cuts = np.stack([grass[9 * i : 9 * i + height, 5 * i : 5 * i + width] for i in range(n)])
-    if not channels:
-        return cuts
-    return np.stack([cuts ** (1 + c / 2) for c in range(channels[0])], axis=-1)
 
 
 @pytest.fixture(scope="module")
@@ -321,14 +295,14 @@ def test_a_stride_beyond_the_patch_leaves_no_gap(fitted):
 def test_better_than_the_mean_image(cls):
     """A short fit on a real texture leaves the mean image behind."""
     brick = data.brick()[:, :256] / 255
-    detector = cls(
+    detector = cheap(
+        cls,
         patch_size=32,
         latent_dim=32,
         n_patches=1000,
         max_iter=8,
         scale=0.5,
         random_state=0,
-        **own_params(cls),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)

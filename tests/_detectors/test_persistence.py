@@ -15,29 +15,21 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+import shared
 import skops.io
 import torch
 from numpy.testing import assert_array_equal
+from shared import CHEAPEST, cheap
 from skimage import data
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, InconsistentVersionWarning
 
 import sklearn_ssimae
 from sklearn_ssimae import (
-    FMAEDetector,
-    L2AutoencoderDetector,
-    SSIMAutoencoderDetector,
-    VAEDetector,
     __version__,
 )
 
-CHEAPEST = dict(patch_size=16, latent_dim=8, n_patches=32, max_iter=2, stride=6, random_state=0)
-DETECTORS = [
-    SSIMAutoencoderDetector(**CHEAPEST),
-    L2AutoencoderDetector(**CHEAPEST),
-    VAEDetector(**CHEAPEST),
-    FMAEDetector(feature_extractor=torch.nn.Conv2d(3, 4, 3), **CHEAPEST),
-]
+DETECTORS = [cheap(cls) for cls in shared.DETECTORS]
 IMAGES = np.stack([data.grass()[9 * i : 9 * i + 24, :30] for i in range(5)])
 
 

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shared
 import skops.io
 import torch
 from numpy.testing import assert_array_equal
+from shared import CHEAPEST, cheap
 from skimage import data
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
@@ -19,19 +21,11 @@ from sklearn_ssimae import (
     FMAEDetector,
     L2AutoencoderDetector,
     ResidualThresholder,
-    SSIMAutoencoderDetector,
-    VAEDetector,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-CHEAPEST = dict(patch_size=16, latent_dim=8, n_patches=32, max_iter=2, stride=6, random_state=0)
-DETECTORS = [
-    SSIMAutoencoderDetector(**CHEAPEST),
-    L2AutoencoderDetector(**CHEAPEST),
-    VAEDetector(**CHEAPEST),
-    FMAEDetector(feature_extractor=torch.nn.Conv2d(3, 4, 3), **CHEAPEST),
-]
+DETECTORS = [cheap(cls) for cls in shared.DETECTORS]
 IMAGES = np.stack([data.grass()[9 * i : 9 * i + 24, :30] for i in range(5)])
 
 

@@ -6,6 +6,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from shared import DETECTORS
 from skimage import color, data, filters, io
 from sklearn.base import clone
 from sklearn.exceptions import UndefinedMetricWarning
@@ -26,13 +27,10 @@ from sklearn_ssimae import (
     L2AutoencoderDetector,
     ResidualThresholder,
     SSIMAutoencoderDetector,
-    VAEDetector,
     metrics,
 )
 from sklearn_ssimae.datasets import add_synthetic_defects
 from sklearn_ssimae.model_selection import LockingMemory, pixel_scorer
-
-DETECTORS = [SSIMAutoencoderDetector, L2AutoencoderDetector, VAEDetector, FMAEDetector]
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

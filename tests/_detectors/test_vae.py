@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import norm
+from shared import texture
 from skimage import data
 from sklearn.exceptions import ConvergenceWarning
 from torch.distributions import Normal, kl_divergence
@@ -35,16 +36,6 @@ def cheap(**params):
             **params,
         }
     )
-
-
-def texture(*shape):
-    """Cuts (n, h, w[, c]) out of a real texture, floats in [0, 1]."""
-    n, height, width, *channels = shape
-    grass = data.grass() / 255
-    cuts = np.stack([grass[9 * i : 9 * i + height, 5 * i : 5 * i + width] for i in range(n)])
-    if not channels:
-        return cuts
-    return np.stack([cuts ** (1 + c / 2) for c in range(channels[0])], axis=-1)
 
 
 @pytest.fixture(scope="module", params=[(), (3,)], ids=["grey", "colour"])
