@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        (dict(latent_dim=5), "latent_dim was 4, now is 5"),
+        (dict(latent_dim=5), "latent_dim was 8, now is 5"),
         (dict(max_iter=5, n_patches=33), "max_iter was 4, now is 5; n_patches was 32, now is 33"),
         (dict(learning_rate="constant"), "learning_rate was 'trapezoid', now is 'constant'"),
         (dict(threshold=0.5), "threshold was None, now is 0.5"),
@@ -74,7 +74,7 @@ def test_weights_of_a_feature_extractor(path):
 def test_what_changes_nothing_is_not_compared(path):
     leave_checkpoint(cheap(checkpoint=path), IMAGES)
     detector = cheap(
-        checkpoint=str(path), verbose=1, latent_dim=np.int64(4), tol=np.float64(1e-4)
+        checkpoint=str(path), verbose=1, latent_dim=np.int64(8), tol=np.float64(1e-4)
     ).fit(IMAGES)
     assert_same_model(detector, cheap().fit(IMAGES))
 
