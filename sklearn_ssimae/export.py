@@ -213,7 +213,7 @@ class _ResidualMaps(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         planes = self._prepare(images)
         values = self._join([self._patch_values(strip) for strip in self._cut(planes)])
-        return self.maker.finish(self.maker.compare(planes, values), self.map_size)
+        return self.maker.finish(self.maker.compare(planes, values), values, self.map_size)
 
     def _prepare(self, images: Tensor) -> Tensor:
         """Planes (n, c, h, w) in [0, 1], resized."""

@@ -354,7 +354,7 @@ class BaseDetector(
         maker = self._map_maker()
         for image, planes, values in maker.reconstruct(self._planes(images)):
             residual = maker.compare(planes[None], values[None])
-            full = maker.finish(residual, image.shape[:2])[0].cpu().numpy()
+            full = maker.finish(residual, values[None], image.shape[:2])[0].cpu().numpy()
             yield full.astype(output_dtype(image), copy=False)
 
     def _map_maker(self, *, relative: bool | None = None) -> MapMaker:
@@ -367,7 +367,7 @@ class BaseDetector(
             patch_size=patch_size,
             stride=patch_size // 2 if self.stride is None else self.stride,
             smoothing=self.smoothing_,
-            profile=self._border_profile() if is_relative else None,
+            good=self._good_material() if is_relative else None,
             opening_diameter=self.opening_diameter,
             device=next(self.network_.parameters()).device,
         )

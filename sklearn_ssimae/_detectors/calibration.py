@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from torch import Tensor
@@ -19,8 +19,8 @@ from sklearn_ssimae._detectors.false_alarms import (
 )
 from sklearn_ssimae._images.collection import ImageCollection
 from sklearn_ssimae._images.values import Preparation
-from sklearn_ssimae._maps.border import BorderProfile
 from sklearn_ssimae._maps.filters import gaussian_smoothing
+from sklearn_ssimae._maps.good import GoodMaterial
 from sklearn_ssimae._training.division import Part
 
 if TYPE_CHECKING:
@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
 # Images that a threshold is learnt from, at most; a random choice if there are more.
 MAX_IMAGES = 1000
-# Smoothed maps that the profile is learnt from, at most: the first ones of so many bytes.
+# Smoothed maps that the profiles are learnt from, at most: the first ones of so many bytes.
 _SAMPLE_BYTES = 256 * 2**20
+# Parts of the kept images that a profile by look is learnt from and applied to by turns.
+_FOLDS = 5
 # Without a choice: the side of a patch over σ.
 _PATCH_OVER_SIGMA = 16
 
@@ -46,7 +48,9 @@ class Calibration:
         Constants of the map by their names, where parameters leave them open.
     table : list of dict
         What the choice of these rests on; see `choose_map`. Empty without a choice.
-    profile : BorderProfile or None
+    by_look : bool
+        Whether relative maps are relative to the look of the reconstruction as well.
+    good : GoodMaterial or None
         What relative maps are relative to.
     threshold : float
         Not a number if none was learnt.
@@ -59,23 +63,31 @@ class Calibration:
     smoothing: float
     constants: dict[str, float] = field(default_factory=dict)
     table: list[dict[str, Any]] = field(default_factory=list)
-    profile: BorderProfile | None = None
+    by_look: bool = False
+    good: GoodMaterial | None = None
     threshold: float = math.nan
     rests_on: str = "nothing"
     settings: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers, strings and arrays alone: no name of a private class is stored."""
-        profile = self.profile
-        values = None if profile is None else [profile.values, profile.logarithmic]
-        return {**asdict(replace(self, profile=None)), "profile": values}
+        good = None if self.good is None else self.good.to_dict()
+        return {**asdict(replace(self, good=None)), "good": good}
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Self:
         """Undo `to_dict`."""
-        values = stored["profile"]
-        profile = None if values is None else BorderProfile(values[0], logarithmic=values[1])
-        return cls(**{**stored, "profile": profile})
+        good = stored["good"]
+        return cls(**{**stored, "good": None if good is None else GoodMaterial.from_dict(good)})
+
+
+class KeptMap(NamedTuple):
+    """The smooth residual map of a kept image, and the size (h, w) of the finished one."""
+
+    size: tuple[int, int]
+    smooth: Tensor
+    #: (k, h, w), what the map was compared from.
+    values: Tensor
 
 
 class KeptImages:
@@ -145,18 +157,19 @@ def calibrate(
     if rng is not None:
         choice = choose_map(detector, (planes for _, planes in kept), rng)
         if choice is not None:
-            learnt.smoothing, learnt.constants, learnt.table = choice
+            learnt.smoothing, learnt.constants = choice.smoothing, choice.constants
+            # One image cannot tell what another one shows at the same look.
+            learnt.by_look = choice.by_look and len(kept) > 1
+            learnt.table = choice.table
     maps = _smooth_maps(detector, kept)
     sample = list(_first_bytes(maps, _SAMPLE_BYTES))
-    learnt.profile = BorderProfile.fit(
-        (smooth for _, smooth in sample),
-        reach=detector.network_.config["patch_size"] // 2,
-        logarithmic=detector._residual_is_logarithm,
-    )
+    learnt.good = _good_material(detector, sample)
     maker = detector._map_maker()
     maxima = [
-        GoodMaxima.of(maker.finish_smooth(smooth[None], size)[0].cpu().numpy())
-        for size, smooth in chain(sample, maps)
+        GoodMaxima.of(maker.open(relative, size)[0].cpu().numpy())
+        for size, relative in chain(
+            _judged_by_others(detector, sample), _judged(detector, learnt.good, maps)
+        )
     ]
     threshold = false_alarm_threshold(maxima, rate=rate, n_pixels=kept.n_pixels())
     learnt.threshold, learnt.rests_on = threshold.value, str(threshold)
@@ -175,21 +188,54 @@ def recalibrated(detector: BaseDetector, images: ImageCollection, rate: float) -
         raise
 
 
-def _smooth_maps(
-    detector: BaseDetector, kept: KeptImages
+def _good_material(detector: BaseDetector, maps: Sequence[KeptMap]) -> GoodMaterial:
+    return GoodMaterial.fit(
+        [(kept.smooth, kept.values) for kept in maps],
+        patch_size=detector.network_.config["patch_size"],
+        logarithmic=detector._residual_is_logarithm,
+        by_look=detector._calibration.by_look,
+    )
+
+
+def _judged(
+    detector: BaseDetector, good: GoodMaterial, maps: Iterable[KeptMap]
 ) -> Iterator[tuple[tuple[int, int], Tensor]]:
+    """Sizes, and maps (1, h, w) as they are before their opening."""
+    for size, smooth, values in maps:
+        is_plain = detector.residual == "plain"
+        yield size, smooth[None] if is_plain else good.relative(smooth[None], values[None])
+
+
+def _judged_by_others(
+    detector: BaseDetector, maps: list[KeptMap]
+) -> Iterator[tuple[tuple[int, int], Tensor]]:
+    """As `_judged`, by what other images show.
+
+    A look has many degrees of freedom: what it was learnt from lies closer to it than a further
+    image. A border's profile has few, and is learnt from all.
+    """
+    learnt = detector._calibration
+    assert learnt.good is not None
+    if not learnt.by_look:
+        yield from _judged(detector, learnt.good, maps)
+        return
+    for fold in np.array_split(np.arange(len(maps)), min(_FOLDS, len(maps))):
+        others = [kept for index, kept in enumerate(maps) if index not in fold]
+        good = _good_material(detector, others)
+        yield from _judged(detector, good, [maps[index] for index in fold])
+
+
+def _smooth_maps(detector: BaseDetector, kept: KeptImages) -> Iterator[KeptMap]:
     maker = detector._map_maker(relative=False)
     for size, planes, values in maker.reconstruct(iter(kept)):
         residual = maker.compare(planes[None], values[None])[0]
-        yield size, gaussian_smoothing(residual, maker.smoothing)
+        yield KeptMap(size, gaussian_smoothing(residual, maker.smoothing), values)
 
 
-def _first_bytes(
-    maps: Iterable[tuple[tuple[int, int], Tensor]], n_bytes: int
-) -> Iterator[tuple[tuple[int, int], Tensor]]:
+def _first_bytes(maps: Iterable[KeptMap], n_bytes: int) -> Iterator[KeptMap]:
     """The first maps that together reach so many bytes; at least one, if there is one."""
-    for size, smooth in maps:
-        yield size, smooth
-        n_bytes -= smooth.nbytes
+    for kept in maps:
+        yield kept
+        n_bytes -= kept.smooth.nbytes + kept.values.nbytes
         if n_bytes <= 0:
             return

@@ -1,4 +1,4 @@
-"""The map that finds drawn defects best: σ and constants, chosen on good images alone."""
+"""The map that finds drawn defects best: σ, constants, profile; chosen on good images alone."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from scipy.special import expit
 from torch import Tensor
 
 from sklearn_ssimae._detectors.probes import make_probes
-from sklearn_ssimae._maps.border import BorderProfile
 from sklearn_ssimae._maps.filters import gaussian_smoothing
+from sklearn_ssimae._maps.good import GoodMaterial
+from sklearn_ssimae._maps.making import MapMaker
 from sklearn_ssimae.datasets._drawing import MIN_SIDE, Painter, draw_defect
 
 if TYPE_CHECKING:
@@ -35,12 +36,44 @@ class Drawn(NamedTuple):
 
     kind: str
     mask: np.ndarray
+    #: Which half of the squares it belongs to.
+    half: int
+
+
+class Residual(NamedTuple):
+    """The residual map of such a square, and the values that it was compared from."""
+
+    drawn: Drawn
+    residual: Tensor
+    values: Tensor
+
+
+class Choice(NamedTuple):
+    """A map, and why it was chosen.
+
+    Parameters
+    ----------
+    smoothing : float
+    constants : dict of float
+    by_look : bool
+        Whether maps are relative to the look of the reconstruction, besides the border.
+    table : list of dict
+        A row for each setting: "smoothing", the constants, the `quality` of each kind of defect,
+        and "mean", by which the choice is made. The last two rows, "by_halves", tell whether the
+        look pays: "by_look" or not, with the best settings, one half of the good squares judged
+        by what the other shows.
+    """
+
+    smoothing: float
+    constants: dict[str, float]
+    by_look: bool
+    table: list[dict[str, Any]]
 
 
 def choose_map(
     detector: BaseDetector, planes: Iterable[Tensor], rng: np.random.Generator
-) -> tuple[float, dict[str, float], list[dict[str, Any]]] | None:
-    """The σ and constants with which defects drawn into good images are found best.
+) -> Choice | None:
+    """The map with which defects drawn into good images are found best.
 
     Parameters
     ----------
@@ -52,18 +85,15 @@ def choose_map(
 
     Returns
     -------
-    smoothing : float
-    constants : dict of float
-    table : list of dict
-        A row for each setting: "smoothing", the constants, the `quality` of each kind of defect,
-        and "mean", by which the choice is made.
-        All of it None if nothing could be drawn: the images are smaller than 16 pixels.
+    choice : Choice or None
+        None if nothing could be drawn: the images are smaller than 16 pixels.
 
     Notes
     -----
     Kinds count alike: all pixels of all kinds together would say what is best for the largest
     and plainest. A defect's pixels are held against all others of the same images, among them those
-    that it spoils around it.
+    that it spoils around it. The look has many degrees of freedom, and would win wherever it is
+    judged on what it was learnt from.
     """
     random = np.random.RandomState(int(rng.integers(2**31 - 1)))
     tiles = _tiles(planes, 2 * detector.network_.config["patch_size"], random)
@@ -79,13 +109,26 @@ def choose_map(
     table = []
     for constants in detector._map_constants():
         detector._calibration.constants = constants
-        residuals = [
-            (drawn, maker.compare(image[None], values[None])[0]) for drawn, image, values in cases
-        ]
+        residuals = _residuals(maker, cases)
         for smoothing in sigmas:
-            qualities = _qualities(detector, residuals, smoothing)
-            table.append({"smoothing": smoothing, **constants, **qualities})
-    return _best(table, list(probes))
+            table.append(_row(detector, residuals, smoothing))
+    best = _best(table)
+    constants = {name: best[name] for name in detector._calibration.constants}
+    choice = Choice(best["smoothing"], constants, False, table)
+    can_look = detector.residual == "relative" and maker.comparison.averages_reconstructions
+    if not can_look or len(tiles) == 1:
+        return choice
+    detector._calibration.constants = constants
+    residuals = _residuals(maker, cases)
+    rows = [
+        _row(detector, residuals, choice.smoothing, by_look=by_look, by_halves=True)
+        for by_look in (False, True)
+    ]
+    return choice._replace(by_look=_best(rows)["by_look"], table=[*table, *rows])
+
+
+def _best(table: list[dict[str, Any]]) -> dict[str, Any]:
+    return max(table, key=lambda row: float(row["mean"]))
 
 
 def _tiles(planes: Iterable[Tensor], side: int, random: np.random.RandomState) -> list[Tensor]:
@@ -106,8 +149,8 @@ def _tiles(planes: Iterable[Tensor], side: int, random: np.random.RandomState) -
 def _draw_into(
     tiles: list[Tensor], random: np.random.RandomState, probes: dict[str, Painter]
 ) -> Iterator[tuple[Drawn, Tensor]]:
-    for tile in tiles:
-        yield Drawn("good", np.zeros(tile.shape[1:], dtype=bool)), tile
+    for index, tile in enumerate(tiles):
+        yield Drawn("good", np.zeros(tile.shape[1:], dtype=bool), index % 2), tile
     n_rounds = -(-_LEAST_DRAWN // len(tiles))
     for kind in probes:
         for index, tile in enumerate(tiles * n_rounds):
@@ -116,30 +159,71 @@ def _draw_into(
                 altered, mask = draw_defect(canvas, [kind], random, index, probes)
             except ValueError:  # flat material shows no dent and no patch
                 continue
-            yield Drawn(kind, mask), torch.from_numpy(altered).permute(2, 0, 1).float()
+            half = index % len(tiles) % 2
+            yield Drawn(kind, mask, half), torch.from_numpy(altered).permute(2, 0, 1).float()
 
 
-def _qualities(
-    detector: BaseDetector, residuals: list[tuple[Drawn, Tensor]], smoothing: float
-) -> dict[str, float]:
-    """How well each kind of drawn defect is found by a map."""
-    smooth = [(drawn, gaussian_smoothing(residual, smoothing)) for drawn, residual in residuals]
+def _residuals(maker: MapMaker, cases: list[tuple[Drawn, Tensor, Tensor]]) -> list[Residual]:
+    return [
+        Residual(drawn, maker.compare(image[None], values[None])[0], values)
+        for drawn, image, values in cases
+    ]
+
+
+def _row(
+    detector: BaseDetector,
+    residuals: list[Residual],
+    smoothing: float,
+    *,
+    by_look: bool = False,
+    by_halves: bool = False,
+) -> dict[str, Any]:
+    """The row of the table for a setting, with the constants in force."""
+    smooth = [
+        item._replace(residual=gaussian_smoothing(item.residual, smoothing)) for item in residuals
+    ]
     if detector.residual == "relative":
-        profile = BorderProfile.fit(
-            (values for drawn, values in smooth if drawn.kind == "good"),
-            reach=detector.network_.config["patch_size"] // 2,
-            logarithmic=detector._residual_is_logarithm,
-        )
-        smooth = [(drawn, profile.relative(values)) for drawn, values in smooth]
-    good = [float(values.max()) for drawn, values in smooth if drawn.kind == "good"]
+        smooth = _relative(detector, smooth, by_look=by_look, by_halves=by_halves)
+    setting = {"smoothing": smoothing, **detector._calibration.constants}
+    qualities = _qualities(smooth, logarithmic=detector._residual_is_logarithm)
+    mean = float(np.mean(list(qualities.values())))
+    return {**setting, "by_look": by_look, "by_halves": by_halves, **qualities, "mean": mean}
+
+
+def _qualities(maps: list[Residual], *, logarithmic: bool) -> dict[str, float]:
+    """How well each kind of drawn defect is found by a map."""
+    good = [float(item.residual.max()) for item in maps if item.drawn.kind == "good"]
     by_kind: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-    for drawn, values in smooth:
+    for drawn, residual, _ in maps:
         if drawn.kind != "good":
-            by_kind.setdefault(drawn.kind, []).append((drawn.mask, values.cpu().numpy()))
+            by_kind.setdefault(drawn.kind, []).append((drawn.mask, residual.cpu().numpy()))
     return {
-        kind: quality(pairs, max(good), logarithmic=detector._residual_is_logarithm)
-        for kind, pairs in by_kind.items()
+        kind: quality(pairs, max(good), logarithmic=logarithmic) for kind, pairs in by_kind.items()
     }
+
+
+def _relative(
+    detector: BaseDetector, smooth: list[Residual], *, by_look: bool, by_halves: bool
+) -> list[Residual]:
+    """Maps relative to what the good squares show; by halves: those of the other half."""
+    results = []
+    for halves in [{0}, {1}] if by_halves else [{0, 1}]:
+        good = GoodMaterial.fit(
+            [
+                (item.residual, item.values)
+                for item in smooth
+                if item.drawn.kind == "good" and not (by_halves and item.drawn.half in halves)
+            ],
+            patch_size=detector.network_.config["patch_size"],
+            logarithmic=detector._residual_is_logarithm,
+            by_look=by_look,
+        )
+        results += [
+            item._replace(residual=good.relative(item.residual[None], item.values[None])[0])
+            for item in smooth
+            if item.drawn.half in halves
+        ]
+    return results
 
 
 def quality(
@@ -178,16 +262,3 @@ def average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
     found = truth[np.argsort(-scores, kind="stable")]
     precision = np.cumsum(found) / np.arange(1, len(found) + 1)
     return float(precision[found].mean()) if found.any() else 0.0
-
-
-def _best(
-    table: list[dict[str, Any]], probes: list[str]
-) -> tuple[float, dict[str, float], list[dict[str, Any]]]:
-    kinds = [kind for kind in probes if kind in table[0]]
-    for row in table:
-        row["mean"] = float(np.mean([row[kind] for kind in kinds]))
-    best = max(table, key=lambda row: row["mean"])
-    constants = {
-        name: value for name, value in best.items() if name not in {"smoothing", "mean", *kinds}
-    }
-    return best["smoothing"], constants, table

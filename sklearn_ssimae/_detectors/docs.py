@@ -113,6 +113,9 @@ COMMON_ATTRIBUTES = """\
     border_profile_ : ndarray of shape (patch_size // 2 + 1,)
         What maps are relative to: the 95 % quantile of good images' smoothed residual at pixels
         that 0, 1, … others separate from the border; the last holds farther in.
+    look_profile_ : ndarray of shape (32, 32) or None
+        What maps are relative to before that, if drawn defects are found better so: the same
+        quantile by the local mean and deviation of the reconstruction.
     map_choice_ : list of dict
         What the choice of the map rests on: how well each kind of drawn defect was found with
         each setting.

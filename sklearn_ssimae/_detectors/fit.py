@@ -29,7 +29,7 @@ from sklearn_ssimae._networks.devices import choose_device, to_channels_last, to
 from sklearn_ssimae._training.checkpoint import Checkpoint, open_checkpoint
 from sklearn_ssimae._training.corruption import Corruption
 from sklearn_ssimae._training.crops import CropSampler
-from sklearn_ssimae._training.division import Division, divide, keep_nothing
+from sklearn_ssimae._training.division import Division, divide, keep_nothing, without_copies
 from sklearn_ssimae._training.identity import (
     Identity,
     describe_fit,
@@ -173,10 +173,13 @@ class Fit:
         """Keep some images from training, if something is to be learnt from them afterwards."""
         detector, images = self.detector, self.images
         if not detector._learns_from_kept():
-            return keep_nothing(len(images))
+            return keep_nothing(range(len(images)))
         prepare = detector._preparation()
+        indices = without_copies(len(images), images.digest)
+        if len(indices) < len(images):
+            self._say(f"{len(images) - len(indices)} images are copies of others, and left out")
         division = divide(
-            len(images),
+            indices,
             lambda index: prepare(images[index], images.name(index)),
             fraction=detector.validation_fraction,
             patch_size=detector.patch_size,

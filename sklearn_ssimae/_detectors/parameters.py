@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn_ssimae._detectors.calibration import Calibration
 from sklearn_ssimae._images.collection import Kind
 from sklearn_ssimae._images.values import DataRange
-from sklearn_ssimae._maps.border import BorderProfile
+from sklearn_ssimae._maps.good import GoodMaterial
 from sklearn_ssimae._networks.autoencoders import REDUCTION, PatchNetwork
 
 
@@ -121,7 +121,13 @@ class Parameters:
     @property
     def border_profile_(self) -> np.ndarray:
         """What maps are relative to, by distance to the border."""
-        return self._border_profile().values
+        return self._good_material().border.values
+
+    @property
+    def look_profile_(self) -> np.ndarray | None:
+        """What maps are relative to, by the look of the reconstruction."""
+        look = self._good_material().look
+        return None if look is None else look.table
 
     @property
     def map_choice_(self) -> list[dict[str, Any]]:
@@ -137,15 +143,15 @@ class Parameters:
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_calibration")
 
-    def _border_profile(self) -> BorderProfile:
-        profile = self._learnt.profile
-        if profile is None:
+    def _good_material(self) -> GoodMaterial:
+        good = self._learnt.good
+        if good is None:
             raise ValueError(
                 "residual='relative' needs to know what good material shows, but nothing was kept "
                 "from training for it. Learn it from good images that were not trained on: "
                 "fit_threshold(X)."
             )
-        return profile
+        return good
 
     def _learns_from_kept(self) -> bool:
         """Whether a fit needs good images that it was not trained on."""

@@ -151,6 +151,8 @@ class DensityComparison(Comparison):
         As in `Comparison`.
     """
 
+    has_reconstructions = False
+
     def __init__(
         self,
         draw: Callable[[Tensor], tuple[Tensor, Tensor]],

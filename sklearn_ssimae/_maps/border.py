@@ -23,8 +23,8 @@ QUANTILE = 0.95
 _VALUES = 512
 # σ, in pixels of distance, of the Gaussian that takes the chance out of the profile.
 _SMOOTH = 2.0
-# Residuals are differences of float32 numbers about 1: what is smaller is rounding.
-_LEAST = 1e-6
+#: Residuals are differences of float32 numbers about 1: what is smaller is rounding.
+LEAST = 1e-6
 
 
 class BorderProfile:
@@ -72,7 +72,7 @@ class BorderProfile:
         counts = [len(values) for values in pooled]
         falling = isotonic_regression(quantiles, weights=counts, increasing=False).x
         smooth = gaussian_filter1d(falling, _SMOOTH, mode="nearest")
-        return cls(smooth if logarithmic else smooth.clip(_LEAST), logarithmic=logarithmic)
+        return cls(smooth if logarithmic else smooth.clip(LEAST), logarithmic=logarithmic)
 
     def relative(self, residual: Tensor) -> Tensor:
         """Maps (..., h, w) relative to the profile, of the same shape.

@@ -8,8 +8,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from sklearn_ssimae._maps.border import BorderProfile
 from sklearn_ssimae._maps.filters import gaussian_smoothing, grey_opening, resize
+from sklearn_ssimae._maps.good import GoodMaterial
 from sklearn_ssimae._maps.tiling import map_patches
 
 Tag = TypeVar("Tag")
@@ -31,6 +31,8 @@ class Comparison:
 
     #: Whether the values are logarithms of what is averaged.
     averages_logarithms = False
+    #: Whether values can be reconstructions, as `aggregate` says.
+    has_reconstructions = True
 
     def __init__(
         self,
@@ -41,6 +43,11 @@ class Comparison:
         self.reconstruct = reconstruct
         self.residual = residual
         self.aggregate = aggregate
+
+    @property
+    def averages_reconstructions(self) -> bool:
+        """Whether the values are reconstructions."""
+        return self.has_reconstructions and self.aggregate == "reconstruction"
 
     def patch_values(self, patches: Tensor) -> Tensor:
         """What is averaged: (n, c, p, p) to (n, k, p, p)."""
@@ -70,7 +77,7 @@ class MapMaker:
         gaps, and is cut to one.
     smoothing : float
         σ of the Gaussian in pixels; 0 for none.
-    profile : BorderProfile or None
+    good : GoodMaterial or None
         What smoothed maps are relative to; None for plain residuals.
     opening_diameter : int or None
         Diameter of the disk of the opening in pixels.
@@ -85,7 +92,7 @@ class MapMaker:
         patch_size: int,
         stride: int,
         smoothing: float,
-        profile: BorderProfile | None,
+        good: GoodMaterial | None,
         opening_diameter: int | None,
         device: torch.device,
     ) -> None:
@@ -93,7 +100,7 @@ class MapMaker:
         self.patch_size = patch_size
         self.stride = min(stride, patch_size)
         self.smoothing = smoothing
-        self.profile = profile
+        self.good = good
         self.opening_diameter = opening_diameter
         self.device = device
 
@@ -139,11 +146,14 @@ class MapMaker:
         """Residual maps (n, h, w) of images (n, c, h, w) and their averaged values."""
         return self.comparison.compare(images, values)
 
-    def finish(self, residuals: Tensor, size: tuple[int, int]) -> Tensor:
-        """Residual maps (n, h, w) smoothed, made relative, opened, brought to (n, *size)."""
-        return self.finish_smooth(gaussian_smoothing(residuals, self.smoothing), size)
+    def finish(self, residuals: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
+        """Residual maps (n, h, w) smoothed, made relative, opened, brought to (n, *size).
 
-    def finish_smooth(self, smooth: Tensor, size: tuple[int, int]) -> Tensor:
-        """What `finish` does to maps (n, h, w) that are smooth already."""
-        relative = smooth if self.profile is None else self.profile.relative(smooth)
+        `values` are those that the maps were compared from.
+        """
+        smooth = gaussian_smoothing(residuals, self.smoothing)
+        return self.open(smooth if self.good is None else self.good.relative(smooth, values), size)
+
+    def open(self, relative: Tensor, size: tuple[int, int]) -> Tensor:
+        """The end of `finish`: maps (n, h, w) opened and brought to (n, *size)."""
         return resize(grey_opening(relative, self.opening_diameter), size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +11,12 @@ from torch import Tensor
 # Up to so many images, a region of each is kept in place of whole images: one or none of them
 # would tell little, and take much from the training.
 _FEW = 10
+# Up to so many, if the regions are no larger a share of them: five whole images or fewer would tell
+# less of how images differ than a region of each.
+_SOME = 50
+# Up to so many images are searched for copies. Among more, enough are kept for a few copies
+# of trained ones to alter little.
+_MAX_COMPARED = 1000
 _EVERYTHING = (slice(None), slice(None))
 
 
@@ -43,13 +49,26 @@ class Division(NamedTuple):
     kept: list[Part]
 
 
-def keep_nothing(n_images: int) -> Division:
+def keep_nothing(indices: Iterable[int]) -> Division:
     """All images are trained on."""
-    return Division([Part(index) for index in range(n_images)], [])
+    return Division([Part(index) for index in indices], [])
+
+
+def without_copies(n_images: int, digest: Callable[[int], bytes]) -> list[int]:
+    """Indices of the images that equal no earlier one, by their digests.
+
+    What is learnt from a kept image would be worth nothing if a copy of it was trained on.
+    """
+    if n_images > _MAX_COMPARED:
+        return list(range(n_images))
+    first: dict[bytes, int] = {}
+    for index in range(n_images):
+        first.setdefault(digest(index), index)
+    return list(first.values())
 
 
 def divide(
-    n_images: int,
+    indices: Sequence[int],
     load: Callable[[int], Tensor],
     *,
     fraction: float,
@@ -60,7 +79,8 @@ def divide(
 
     Parameters
     ----------
-    n_images : int
+    indices : sequence of int
+        Of the images, no two alike.
     load : callable
         Index to planes (c, h, w) at the network's scale; called for few images only.
     fraction : float
@@ -74,16 +94,18 @@ def divide(
     ValueError
         If nothing would be left to train on.
     """
-    if n_images <= _FEW:
-        shapes = [load(index).shape[1:] for index in range(n_images)]
-        if all(max(shape) >= 2 * patch_size for shape in shapes):
+    n_images = len(indices)
+    if n_images <= _SOME:
+        shapes = [load(index).shape[1:] for index in indices]
+        least = 2 * patch_size if n_images <= _FEW else patch_size / fraction
+        if all(max(shape) >= least for shape in shapes):
             pairs = [
-                _strip(index, (height, width), fraction, patch_size)
-                for index, (height, width) in enumerate(shapes)
+                _strip(index, (height, width), fraction, patch_size, at_start=bool(place % 2))
+                for place, (index, (height, width)) in enumerate(zip(indices, shapes, strict=True))
             ]
             return Division([trained for trained, _ in pairs], [kept for _, kept in pairs])
         if n_images == 1:
-            return keep_nothing(1)
+            return keep_nothing(indices)
     n_kept = max(1, round(fraction * n_images))
     if n_kept == n_images:
         raise ValueError(
@@ -91,19 +113,19 @@ def divide(
         )
     order = rng.permutation(n_images)
     kept, trained = np.sort(order[:n_kept]), np.sort(order[n_kept:])
-    return Division([Part(int(i)) for i in trained], [Part(int(i)) for i in kept])
+    return Division([Part(indices[i]) for i in trained], [Part(indices[i]) for i in kept])
 
 
 def _strip(
-    index: int, shape: tuple[int, int], fraction: float, patch_size: int
+    index: int, shape: tuple[int, int], fraction: float, patch_size: int, *, at_start: bool
 ) -> tuple[Part, Part]:
-    """The rest of an image, and a strip at an end of its longer axis, at both ends by turns."""
+    """The rest of an image, and a strip at an end of its longer axis."""
     along = int(shape[1] >= shape[0])
     side = shape[along]
     length = min(max(patch_size, round(fraction * side)), side - patch_size)
     first, last = slice(0, length), slice(side - length, side)
-    kept = first if index % 2 else last
-    trained = slice(length, side) if index % 2 else slice(0, side - length)
+    kept = first if at_start else last
+    trained = slice(length, side) if at_start else slice(0, side - length)
 
     def box(part: slice) -> tuple[slice, slice]:
         return (slice(None), part) if along else (part, slice(None))

@@ -1,0 +1,87 @@
+"""The residual of good material by the look of its reconstruction."""
+
+import numpy as np
+import pytest
+import torch
+
+from sklearn_ssimae._maps.good import GoodMaterial
+from sklearn_ssimae._maps.look import LookProfile, look_of
+
+
+def _cloth_with_selvage(random, shape=(96, 160), selvage=40):
+    """A map and the reconstruction it belongs to: pale at the left, where the residual is large."""
+    amplitude = np.where(np.arange(shape[1]) < selvage, 0.02, 0.3)
+    reconstruction = 0.5 + amplitude * np.sin(np.arange(shape[1]) * 2.0) * np.ones(shape)
+    residual = random.random_sample(shape) * np.where(np.arange(shape[1]) < selvage, 8.0, 1.0)
+    return torch.from_numpy(residual).float(), torch.from_numpy(reconstruction)[None].float()
+
+
+def test_look_is_the_weighted_mean_and_deviation():
+    random = np.random.RandomState(0)
+    image = random.random_sample((40, 50))
+    mean, deviation = look_of(torch.from_numpy(image)[None, None], 2.0)[0].numpy()
+    offsets = np.arange(-8, 9)
+    kernel = np.exp(-(offsets**2) / 8.0)
+    weights = np.outer(kernel, kernel) / kernel.sum() ** 2
+    around = image[12:29, 17:34]
+    expected = (weights * around).sum()
+    assert mean[20, 25] == pytest.approx(expected, abs=1e-5)
+    variance = (weights * (around - expected) ** 2).sum()
+    assert deviation[20, 25] == pytest.approx(np.sqrt(variance), abs=1e-4)
+
+
+def test_look_foretells_where_good_material_is_drawn_badly():
+    random = np.random.RandomState(0)
+    profile = LookProfile.fit([_cloth_with_selvage(random) for _ in range(4)], sigma=4.0)
+    residual, reconstruction = _cloth_with_selvage(random)
+    expected = profile.expected(reconstruction[None])[0]
+    # The 95 % quantiles of uniform residuals up to 8 and up to 1.
+    assert expected[:, :25].mean() == pytest.approx(7.6, rel=0.1)
+    assert expected[:, 60:].mean() == pytest.approx(0.95, rel=0.1)
+    relative = profile.relative(residual[None], reconstruction[None])[0]
+    assert relative[:, :25].max() < 1.5
+    assert relative[:, 60:].max() < 1.5
+
+
+def test_a_look_beyond_all_that_was_seen_counts_as_the_nearest():
+    maps = [_cloth_with_selvage(np.random.RandomState(0))]
+    profile = LookProfile.fit(maps, sigma=4.0)
+    bright = torch.full((1, 1, 32, 32), 40.0)
+    expected = profile.expected(bright)
+    assert torch.isfinite(expected).all()
+    assert float(expected.max()) == pytest.approx(profile.table[-1, 0], rel=0.02)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (20, 33)])
+def test_flat_material_has_one_look(shape):
+    maps = [(torch.full(shape, 0.25), torch.full((3, *shape), 0.5))]
+    profile = LookProfile.fit(maps, sigma=4.0)
+    relative = profile.relative(maps[0][0][None], maps[0][1][None])
+    np.testing.assert_allclose(relative.numpy(), 1.0, rtol=1e-5)
+
+
+def test_the_border_is_learnt_of_what_the_look_leaves():
+    random = np.random.RandomState(0)
+    maps = [_cloth_with_selvage(random) for _ in range(4)]
+    by_border, by_both = (
+        GoodMaterial.fit(maps, patch_size=64, logarithmic=False, by_look=by_look)
+        for by_look in (False, True)
+    )
+    residual, reconstruction = _cloth_with_selvage(random)
+    relative = [
+        good.relative(residual[None], reconstruction[None])[0] for good in (by_border, by_both)
+    ]
+    # The selvage lies at one of four borders, and its width is not the border's profile's.
+    assert relative[0][:, :40].max() > 2 * relative[0][:, 60:].max()
+    assert relative[1][:, :30].max() < 1.6 * relative[1][:, 60:].max()
+
+
+def test_good_material_is_stored_as_numbers_and_arrays():
+    maps = [_cloth_with_selvage(np.random.RandomState(0))]
+    good = GoodMaterial.fit(maps, patch_size=64, logarithmic=False, by_look=True)
+    again = GoodMaterial.from_dict(good.to_dict())
+    residual, reconstruction = maps[0]
+    np.testing.assert_array_equal(
+        good.relative(residual[None], reconstruction[None]).numpy(),
+        again.relative(residual[None], reconstruction[None]).numpy(),
+    )
