@@ -66,7 +66,7 @@ def choose_map(
     that it spoils around it.
     """
     random = np.random.RandomState(int(rng.integers(2**31 - 1)))
-    tiles = _tiles(planes, 2 * detector.network_.config["patch_size"], random)
+    tiles = cut_tiles(planes, 2 * detector.network_.config["patch_size"], random)
     if not tiles:
         return None
     patch_size = detector.network_.config["patch_size"]
@@ -75,7 +75,7 @@ def choose_map(
         sigmas = [sigma * patch_size / _PATCH_SIZE for sigma in _SIGMAS]
     maker = detector._map_maker(relative=False)
     probes = make_probes(patch_size)
-    cases = list(maker.reconstruct(_draw_into(tiles, random, probes)))
+    cases = list(maker.reconstruct(draw_into(tiles, random, probes)))
     table = []
     for constants in detector._map_constants():
         detector._calibration.constants = constants
@@ -88,7 +88,7 @@ def choose_map(
     return _best(table, list(probes))
 
 
-def _tiles(planes: Iterable[Tensor], side: int, random: np.random.RandomState) -> list[Tensor]:
+def cut_tiles(planes: Iterable[Tensor], side: int, random: np.random.RandomState) -> list[Tensor]:
     """Squares of the images, of the side of two patches or of the image's shorter one."""
     tiles = []
     for image in planes:
@@ -103,7 +103,7 @@ def _tiles(planes: Iterable[Tensor], side: int, random: np.random.RandomState) -
     return [tiles[index].clamp(0, 1) for index in chosen]
 
 
-def _draw_into(
+def draw_into(
     tiles: list[Tensor], random: np.random.RandomState, probes: dict[str, Painter]
 ) -> Iterator[tuple[Drawn, Tensor]]:
     for tile in tiles:
@@ -131,14 +131,22 @@ def _qualities(
             logarithmic=detector._residual_is_logarithm,
         )
         smooth = [(drawn, profile.relative(values)) for drawn, values in smooth]
-    good = [float(values.max()) for drawn, values in smooth if drawn.kind == "good"]
+    return quality_of_kinds(smooth, logarithmic=detector._residual_is_logarithm)
+
+
+def quality_of_kinds(
+    maps: Iterable[tuple[Drawn, Tensor]], *, logarithmic: bool
+) -> dict[str, float]:
+    """The `quality` of each kind of defect in maps (h, w), some of which are of good tiles."""
+    good: list[float] = []
     by_kind: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-    for drawn, values in smooth:
-        if drawn.kind != "good":
+    for drawn, values in maps:
+        if drawn.kind == "good":
+            good.append(float(values.max()))
+        else:
             by_kind.setdefault(drawn.kind, []).append((drawn.mask, values.cpu().numpy()))
     return {
-        kind: quality(pairs, max(good), logarithmic=detector._residual_is_logarithm)
-        for kind, pairs in by_kind.items()
+        kind: quality(pairs, max(good), logarithmic=logarithmic) for kind, pairs in by_kind.items()
     }
 
 
