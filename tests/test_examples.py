@@ -180,3 +180,13 @@ def test_plot_residual_maps(drawn, capsys):
     exec(source, {"__name__": "__main__"})
     assert len(re.findall(r"-?1\b", capsys.readouterr().out)) == 8
     assert len(set(drawn)) == 2
+
+
+def test_choose_without_defects(load, drawn, capsys):
+    results = load("choose_without_defects").main(n_patches=16, max_iter=1)
+    assert list(results) == ["plain", "twill"]
+    for found in results.values():
+        for judge in ("drawn", "masks"):
+            assert np.all((found[f"mean_test_{judge}"] > 0) & (found[f"mean_test_{judge}"] < 1))
+    assert capsys.readouterr().out.count("best by") == 4
+    assert len(drawn) == 1
