@@ -179,7 +179,7 @@ def test_plot_residual_maps(drawn, capsys):
         source = source.replace(long, short)
     exec(source, {"__name__": "__main__"})
     assert len(re.findall(r"-?1\b", capsys.readouterr().out)) == 8
-    assert len(set(drawn)) == 2
+    assert len(set(drawn)) == 3
 
 
 def test_choose_without_defects(load, drawn, capsys):
