@@ -182,8 +182,11 @@ def test_plot_residual_maps(drawn, capsys):
     assert len(set(drawn)) == 3
 
 
-def test_choose_without_defects(load, drawn, capsys):
-    results = load("choose_without_defects").main(n_patches=16, max_iter=1)
+def test_choose_without_defects(load, drawn, capsys, monkeypatch):
+    module = load("choose_without_defects")
+    for name in ("N_TRAIN", "N_GOOD", "N_FAULTY"):
+        monkeypatch.setattr(module, name, 2)
+    results = module.main(n_patches=16, max_iter=1)
     assert list(results) == ["plain", "twill"]
     for found in results.values():
         for judge in ("drawn", "masks"):
