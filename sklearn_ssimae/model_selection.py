@@ -182,19 +182,22 @@ def synthetic_defect_scorer(*, random_state: int = 0) -> SyntheticDefectScorer:
 
     Examples
     --------
-    >>> from skimage import data
+    Where stripes begin is a place on a circle, which one number cannot hold:
+
+    >>> import numpy as np
     >>> from sklearn.model_selection import GridSearchCV
     >>> from sklearn_ssimae import L2AutoencoderDetector
     >>> from sklearn_ssimae.model_selection import synthetic_defect_scorer
-    >>> wall = data.brick().reshape(4, 128, 512)
-    >>> detector = L2AutoencoderDetector(
-    ...     patch_size=32, scale=0.5, latent_dim=16, n_patches=500, random_state=0
-    ... )
+    >>> phases = np.random.default_rng(0).uniform(0, 2 * np.pi, (12, 1, 1))
+    >>> stripes = 0.5 + 0.3 * np.sin(np.arange(32) * np.pi / 4 + phases) * np.ones((32, 1))
     >>> search = GridSearchCV(
-    ...     detector, {"max_iter": [1, 8]}, scoring=synthetic_defect_scorer(), cv=2
+    ...     L2AutoencoderDetector(patch_size=16, n_patches=200, max_iter=8, random_state=0),
+    ...     {"latent_dim": [1, 2]},
+    ...     scoring=synthetic_defect_scorer(),
+    ...     cv=[(range(10), range(10, 12))],
     ... )
-    >>> search.fit(wall).best_params_
-    {'max_iter': 8}
+    >>> search.fit(stripes).best_params_
+    {'latent_dim': 2}
     """
     if not isinstance(random_state, Integral):
         raise TypeError(
