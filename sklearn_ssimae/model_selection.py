@@ -1,23 +1,28 @@
-"""Choice of models, windows and thresholds by pixel masks, with scikit-learn's tools."""
+"""Choice of models, windows and thresholds, by pixel masks or on good images alone."""
 
 from __future__ import annotations
 
 import functools
 import os
 from collections.abc import Callable
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
 import joblib
+import numpy as np
 from filelock import FileLock
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
 from sklearn_ssimae import ResidualThresholder, metrics
-from sklearn_ssimae._images.labels import in_shape_of, is_masks, unpack
+from sklearn_ssimae._detectors.choice import cut_tiles, draw_into, quality_of_kinds
+from sklearn_ssimae._detectors.probes import make_probes
+from sklearn_ssimae._images.labels import good_images_of, in_shape_of, is_masks, unpack
+from sklearn_ssimae.datasets._drawing import MIN_SIDE
 from sklearn_ssimae.metrics import Images
 
-__all__ = ["LockingMemory", "pixel_scorer"]
+__all__ = ["LockingMemory", "pixel_scorer", "synthetic_defect_scorer"]
 
 _OF_MAPS = {
     "roc_auc": metrics.pixel_roc_auc_score,
@@ -132,6 +137,118 @@ class PixelScorer:
         )
 
 
+def synthetic_defect_scorer(*, random_state: int = 0) -> SyntheticDefectScorer:
+    """Scorer that draws defects into good images, and says how well they are found.
+
+    For GridSearchCV, cross_validate, learning_curve and the like where no defective image is at
+    hand: window_size, latent_dim, the number of epochs, the loss.
+
+    Parameters
+    ----------
+    random_state : int, default=0
+        Where defects are drawn, and which. All candidates of a search see the same ones.
+
+    Returns
+    -------
+    scorer : callable
+        ``scorer(estimator, X, y=None)`` returns a float in [0, 1]; larger is better.
+        `estimator` is a fitted detector, or a pipeline that ends in one or in one and a
+        :class:`~sklearn_ssimae.ResidualThresholder`, which has no effect; frozen estimators and
+        fitted searches are looked into. X holds good images; those that y marks as defective
+        (-1 in a label vector, a True pixel in a mask) are left out.
+
+    Raises
+    ------
+    TypeError
+        For a random_state that is no int, and by the scorer, for an estimator of another kind.
+    ValueError
+        By the scorer, if nothing can be drawn: images smaller than 16 pixels at the scale of the
+        network; or if y leaves no good image.
+
+    See Also
+    --------
+    pixel_scorer : Scores by masks of real defects; the better judge where there are some.
+    sklearn_ssimae.datasets.add_synthetic_defects : Draws defects to look at.
+
+    Notes
+    -----
+    The images are cut into squares of two patches at most; eight kinds of defects are drawn into
+    16 of them, as a fit does to choose its map. The score is the mean over the kinds of two
+    parts, each in [0, 1]: the average precision of the pixels, and a share of defects whose
+    largest residual stands out above that of good squares. It does not depend on the threshold.
+
+    Sizes of squares and defects go with `patch_size`, in pixels of images resized by `scale`:
+    detectors that differ in these two face other defects, and their scores cannot be compared.
+
+    Examples
+    --------
+    Where stripes begin is a place on a circle, which one number cannot hold:
+
+    >>> import numpy as np
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> from sklearn_ssimae import L2AutoencoderDetector
+    >>> from sklearn_ssimae.model_selection import synthetic_defect_scorer
+    >>> phases = np.random.default_rng(0).uniform(0, 2 * np.pi, (12, 1, 1))
+    >>> stripes = 0.5 + 0.3 * np.sin(np.arange(32) * np.pi / 4 + phases) * np.ones((32, 1))
+    >>> search = GridSearchCV(
+    ...     L2AutoencoderDetector(patch_size=16, n_patches=200, max_iter=8, random_state=0),
+    ...     {"latent_dim": [1, 2]},
+    ...     scoring=synthetic_defect_scorer(),
+    ...     cv=[(range(10), range(10, 12))],
+    ... )
+    >>> search.fit(stripes).best_params_
+    {'latent_dim': 2}
+    """
+    if not isinstance(random_state, Integral):
+        raise TypeError(
+            f"random_state must be an int, got {random_state!r}: all candidates are to see the "
+            "same defects."
+        )
+    return SyntheticDefectScorer(int(random_state))
+
+
+class SyntheticDefectScorer:
+    """What `synthetic_defect_scorer` returns: it can be pickled and has a readable repr."""
+
+    def __init__(self, random_state: int) -> None:
+        self.random_state = random_state
+
+    def __repr__(self) -> str:
+        return f"synthetic_defect_scorer(random_state={self.random_state})"
+
+    def __call__(self, estimator: Any, X: Any, y: Any = None) -> float:
+        """Score the fitted estimator on the good ones of the images X."""
+        detector, X = _last_step(estimator, X, but_thresholder=True)
+        if not hasattr(detector, "reconstruct"):
+            raise TypeError(
+                f"{self!r} needs a detector, or a pipeline that ends in one, got "
+                f"{type(detector).__name__} as the last step of {estimator!r}."
+            )
+        return float(np.mean(list(self._qualities(detector, X, y).values())))
+
+    def _qualities(self, detector: Any, X: Any, y: Any) -> dict[str, float]:
+        """How well each kind of defect is found."""
+        images = good_images_of(detector._check_fitted_input(X), y)
+        random = np.random.RandomState(self.random_state)
+        patch_size = detector.network_.config["patch_size"]
+        planes = (planes for _, planes in detector._planes(images))
+        tiles = cut_tiles(planes, 2 * patch_size, random)
+        if not tiles:
+            raise ValueError(
+                f"{self!r} draws defects into squares of {MIN_SIDE} pixels or more, and none of "
+                f"the {len(images)} good images is as large, at scale={detector.scale}. Give "
+                "larger images, or set another scale."
+            )
+        maker = detector._map_maker()
+        maps = (
+            (drawn, maker.finish(maker.compare(tile[None], values[None]), drawn.mask.shape)[0])
+            for drawn, tile, values in maker.reconstruct(
+                draw_into(tiles, random, make_probes(patch_size))
+            )
+        )
+        return quality_of_kinds(maps, logarithmic=detector._residual_is_logarithm)
+
+
 class LockingMemory(joblib.Memory):
     """Cache of results, none of which is computed by two workers at once.
 
@@ -211,15 +328,22 @@ class LockingMemory(joblib.Memory):
         return locked
 
 
-def _last_step(estimator: Any, X: Any) -> tuple[Any, Any]:
-    """The step that makes maps or masks, and what the steps before it make of X."""
+def _last_step(estimator: Any, X: Any, *, but_thresholder: bool = False) -> tuple[Any, Any]:
+    """The step that makes maps or masks, and what the steps before it make of X.
+
+    `but_thresholder` takes no notice of a thresholder at the end.
+    """
     while True:
         if isinstance(estimator, FrozenEstimator):
             estimator = estimator.estimator
         elif hasattr(estimator, "best_estimator_"):
             estimator = estimator.best_estimator_
         elif isinstance(estimator, Pipeline):
-            if len(estimator) > 1:
+            is_long = len(estimator) > 1
+            if but_thresholder and is_long and isinstance(estimator[-1], ResidualThresholder):
+                estimator = estimator[:-1]
+                continue
+            if is_long:
                 X = estimator[:-1].transform(X)
             estimator = estimator[-1]
         else:

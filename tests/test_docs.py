@@ -32,6 +32,7 @@ PUBLIC = {
         "PixelCurveDisplay",
         "ResidualMapDisplay",
         "SSIMComponentsDisplay",
+        "ThresholdDisplay",
         "write_report",
     ],
     "sklearn_ssimae.metrics": [
@@ -40,7 +41,11 @@ PUBLIC = {
         "pixel_roc_auc_score",
         "pro_auc_score",
     ],
-    "sklearn_ssimae.model_selection": ["LockingMemory", "pixel_scorer"],
+    "sklearn_ssimae.model_selection": [
+        "LockingMemory",
+        "pixel_scorer",
+        "synthetic_defect_scorer",
+    ],
 }
 NAMES = [(module, name) for module, names in PUBLIC.items() for name in names]
 

@@ -179,4 +179,17 @@ def test_plot_residual_maps(drawn, capsys):
         source = source.replace(long, short)
     exec(source, {"__name__": "__main__"})
     assert len(re.findall(r"-?1\b", capsys.readouterr().out)) == 8
-    assert len(set(drawn)) == 2
+    assert len(set(drawn)) == 3
+
+
+def test_choose_without_defects(load, drawn, capsys, monkeypatch):
+    module = load("choose_without_defects")
+    for name in ("N_TRAIN", "N_GOOD", "N_FAULTY"):
+        monkeypatch.setattr(module, name, 2)
+    results = module.main(n_patches=16, max_iter=1)
+    assert list(results) == ["plain", "twill"]
+    for found in results.values():
+        for judge in ("drawn", "masks"):
+            assert np.all((found[f"mean_test_{judge}"] > 0) & (found[f"mean_test_{judge}"] < 1))
+    assert capsys.readouterr().out.count("best by") == 4
+    assert len(drawn) == 1

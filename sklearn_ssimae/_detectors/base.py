@@ -8,6 +8,7 @@ import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -36,10 +37,7 @@ from sklearn_ssimae._images import collection
 from sklearn_ssimae._images.collection import ImageCollection
 from sklearn_ssimae._images.containers import check_not_one_image, plain
 from sklearn_ssimae._images.labels import good_images_of, score_maps
-from sklearn_ssimae._images.values import (
-    Preparation,
-    output_dtype,
-)
+from sklearn_ssimae._images.values import Preparation, output_dtype
 from sklearn_ssimae._maps.filters import resize
 from sklearn_ssimae._maps.making import Comparison, MapMaker
 from sklearn_ssimae._networks.autoencoders import REDUCTION, Autoencoder, PatchNetwork
@@ -214,8 +212,10 @@ class BaseDetector(
                 f"threshold={self.threshold} is set and goes before a learnt one. Take it back "
                 "first: set_params(threshold=None)."
             )
-        if not 0 < false_alarm_rate < 1:
-            raise ValueError(f"false_alarm_rate must lie in (0, 1), got {false_alarm_rate!r}.")
+        if not (isinstance(false_alarm_rate, Real) and 0 < false_alarm_rate < 1):
+            raise ValueError(
+                f"false_alarm_rate must be a number in (0, 1), got {false_alarm_rate!r}."
+            )
         images = good_images_of(self._check_fitted_input(X), y)
         self._calibration = recalibrated(self, images, false_alarm_rate)
         return self

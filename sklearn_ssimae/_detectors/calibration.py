@@ -22,6 +22,7 @@ from sklearn_ssimae._images.values import Preparation
 from sklearn_ssimae._maps.filters import gaussian_smoothing
 from sklearn_ssimae._maps.good import GoodMaterial
 from sklearn_ssimae._training.division import Part
+from sklearn_ssimae.datasets._drawing import MIN_SIDE
 
 if TYPE_CHECKING:
     from sklearn_ssimae._detectors.base import BaseDetector
@@ -68,6 +69,19 @@ class Calibration:
     threshold: float = math.nan
     rests_on: str = "nothing"
     settings: dict[str, Any] = field(default_factory=dict)
+
+    def choice_in_words(self) -> str:
+        """One line that says which map was chosen, and by what."""
+        taken = {"smoothing": self.smoothing, **self.constants}
+        settings = ", ".join(f"{name} {value:.3g}" for name, value in taken.items())
+        if not self.table:
+            return (
+                f"map: {settings}, the default, since nothing can be drawn into kept images of "
+                f"less than {MIN_SIDE} pixels to choose it by"
+            )
+        n_kinds = len(self.table[0].keys() - {"by_look", "by_halves", "mean", *taken})
+        look = ", by the look" if self.by_look else ""
+        return f"map: {settings}{look}, with which {n_kinds} kinds of drawn defects are found best"
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers, strings and arrays alone: no name of a private class is stored."""

@@ -37,7 +37,7 @@ class Drawn(NamedTuple):
     kind: str
     mask: np.ndarray
     #: Which half of the squares it belongs to.
-    half: int
+    half: int = 0
 
 
 class Residual(NamedTuple):
@@ -96,7 +96,7 @@ def choose_map(
     judged on what it was learnt from.
     """
     random = np.random.RandomState(int(rng.integers(2**31 - 1)))
-    tiles = _tiles(planes, 2 * detector.network_.config["patch_size"], random)
+    tiles = cut_tiles(planes, 2 * detector.network_.config["patch_size"], random)
     if not tiles:
         return None
     patch_size = detector.network_.config["patch_size"]
@@ -105,7 +105,7 @@ def choose_map(
         sigmas = [sigma * patch_size / _PATCH_SIZE for sigma in _SIGMAS]
     maker = detector._map_maker(relative=False)
     probes = make_probes(patch_size)
-    cases = list(maker.reconstruct(_draw_into(tiles, random, probes)))
+    cases = list(maker.reconstruct(draw_into(tiles, random, probes)))
     table = []
     for constants in detector._map_constants():
         detector._calibration.constants = constants
@@ -131,7 +131,7 @@ def _best(table: list[dict[str, Any]]) -> dict[str, Any]:
     return max(table, key=lambda row: float(row["mean"]))
 
 
-def _tiles(planes: Iterable[Tensor], side: int, random: np.random.RandomState) -> list[Tensor]:
+def cut_tiles(planes: Iterable[Tensor], side: int, random: np.random.RandomState) -> list[Tensor]:
     """Squares of the images, of the side of two patches or of the image's shorter one."""
     tiles = []
     for image in planes:
@@ -146,7 +146,7 @@ def _tiles(planes: Iterable[Tensor], side: int, random: np.random.RandomState) -
     return [tiles[index].clamp(0, 1) for index in chosen]
 
 
-def _draw_into(
+def draw_into(
     tiles: list[Tensor], random: np.random.RandomState, probes: dict[str, Painter]
 ) -> Iterator[tuple[Drawn, Tensor]]:
     for index, tile in enumerate(tiles):
@@ -185,18 +185,23 @@ def _row(
     if detector.residual == "relative":
         smooth = _relative(detector, smooth, by_look=by_look, by_halves=by_halves)
     setting = {"smoothing": smoothing, **detector._calibration.constants}
-    qualities = _qualities(smooth, logarithmic=detector._residual_is_logarithm)
+    maps = [(item.drawn, item.residual) for item in smooth]
+    qualities = quality_of_kinds(maps, logarithmic=detector._residual_is_logarithm)
     mean = float(np.mean(list(qualities.values())))
     return {**setting, "by_look": by_look, "by_halves": by_halves, **qualities, "mean": mean}
 
 
-def _qualities(maps: list[Residual], *, logarithmic: bool) -> dict[str, float]:
-    """How well each kind of drawn defect is found by a map."""
-    good = [float(item.residual.max()) for item in maps if item.drawn.kind == "good"]
+def quality_of_kinds(
+    maps: Iterable[tuple[Drawn, Tensor]], *, logarithmic: bool
+) -> dict[str, float]:
+    """The `quality` of each kind of defect in maps (h, w), some of which are of good tiles."""
+    good: list[float] = []
     by_kind: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-    for drawn, residual, _ in maps:
-        if drawn.kind != "good":
-            by_kind.setdefault(drawn.kind, []).append((drawn.mask, residual.cpu().numpy()))
+    for drawn, values in maps:
+        if drawn.kind == "good":
+            good.append(float(values.max()))
+        else:
+            by_kind.setdefault(drawn.kind, []).append((drawn.mask, values.cpu().numpy()))
     return {
         kind: quality(pairs, max(good), logarithmic=logarithmic) for kind, pairs in by_kind.items()
     }

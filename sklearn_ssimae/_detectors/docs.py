@@ -96,7 +96,7 @@ COMMON_PARAMETERS = """\
         after it was killed; removed when fit is done. An existing folder: a file for each
         combination of parameters and data in it, as searches need. None for none.
     verbose : int, default=0
-        1 prints a line an epoch: loss, speed, time left.
+        1 prints a line an epoch: loss, speed, time left; and what map and threshold rest on.
     random_state : int, RandomState or None, default=None
         Source of the initial weights, the crops and all other chance. An int makes fit
         repeatable bit for bit on one machine."""
@@ -118,7 +118,7 @@ COMMON_ATTRIBUTES = """\
         quantile by the local mean and deviation of the reconstruction.
     map_choice_ : list of dict
         What the choice of the map rests on: how well each kind of drawn defect was found with
-        each setting.
+        each setting, in [0, 1]. Empty if nothing could be drawn: images smaller than 16 pixels.
     n_iter_ : int
         Epochs trained.
     loss_curve_ : list of float

@@ -189,9 +189,9 @@ class Fit:
         if not division.kept:
             warnings.warn(
                 "There is one image, of less than two patches, so nothing can be kept from "
-                "training: what maps are relative to, and the threshold, come from the image that "
-                "was trained on, and further good images may be called defects. Give more images, "
-                "or set threshold.",
+                "training: what maps are relative to, and the threshold unless it is set, come "
+                "from the image that was trained on, and further good images may be called "
+                "defects. Give more images, here or to fit_threshold(X).",
                 UserWarning,
                 stacklevel=2,
             )
@@ -348,6 +348,8 @@ class Fit:
         detector = self.detector
         self._calibrate()
         detector._calibration = self.ranks.agree(detector._calibration)
+        if detector._learns_from_kept():
+            self._say(detector._calibration.choice_in_words())
         if detector.threshold is None:
             self._say(detector._calibration.rests_on)
 

@@ -1,4 +1,4 @@
-"""Pictures of what detectors see: residual maps, SSIM's factors, curves over pixels, a report.
+"""Pictures of what detectors see: residual maps, SSIM's factors, curves, thresholds, a report.
 
 `write_report` writes an HTML file in which the threshold can be moved. The classes follow
 scikit-learn's displays: a class method computes and draws, the object keeps what was computed, and
@@ -13,5 +13,12 @@ from sklearn_ssimae.inspection._pixel_curve import PixelCurveDisplay
 from sklearn_ssimae.inspection._report import write_report
 from sklearn_ssimae.inspection._residual_map import ResidualMapDisplay
 from sklearn_ssimae.inspection._ssim_components import SSIMComponentsDisplay
+from sklearn_ssimae.inspection._threshold import ThresholdDisplay
 
-__all__ = ["PixelCurveDisplay", "ResidualMapDisplay", "SSIMComponentsDisplay", "write_report"]
+__all__ = [
+    "PixelCurveDisplay",
+    "ResidualMapDisplay",
+    "SSIMComponentsDisplay",
+    "ThresholdDisplay",
+    "write_report",
+]

@@ -25,7 +25,7 @@ FOUND: dict[str, Any] = {"color": "#d55e00", "linestyle": "solid", "linewidth": 
 TRUE: dict[str, Any] = {"color": "#0072b2", "linestyle": (0, (3, 1.5)), "linewidth": 1.8}
 
 # Inches of a picture's width, of the room below the pictures, and of a figure at most.
-_PICTURE_WIDTH, _BAR_HEIGHT, _FIGURE_WIDTH = 2.6, 0.9, 14.0
+_PICTURE_WIDTH, _BAR_HEIGHT, _FIGURE_WIDTH = 2.6, 1.2, 14.0
 # Share of the pixels of all maps that the colour scale leaves out at the bright end: a few
 # extreme ones would leave everything else dark.
 _SATURATED = 0.002
@@ -43,6 +43,16 @@ def require_matplotlib(caller: str) -> None:
         ) from error
 
 
+def unit_of(detector: Any) -> str:
+    """What the values of a detector's maps say, as the label of a scale."""
+    is_logarithm = detector._residual_is_logarithm
+    if detector.residual == "plain":
+        return "residual, a logarithm" if is_logarithm else "residual"
+    if is_logarithm:
+        return "difference from what good material shows"
+    return "times what good material shows"
+
+
 def grid_of_axes(
     place: Any, n_rows: int, n_columns: int, picture_shape: tuple[int, ...]
 ) -> tuple[np.ndarray, Figure]:
@@ -58,7 +68,7 @@ def grid_of_axes(
         if place is None:
             width = min(_FIGURE_WIDTH, _PICTURE_WIDTH * n_columns)
             height = width / n_columns * picture_shape[0] / picture_shape[1] * n_rows
-            figure = plt.figure(figsize=(width, height + _BAR_HEIGHT), layout="constrained")
+            figure = plt.figure(figsize=(width, height + _BAR_HEIGHT), layout="compressed")
         else:
             figure = _divided(place)
         axes = figure.subplots(n_rows, n_columns, squeeze=False)

@@ -19,6 +19,7 @@ from sklearn_ssimae.inspection._plotting import (
     require_matplotlib,
     shared_norm,
     tinted,
+    unit_of,
     visible,
 )
 from sklearn_ssimae.metrics import Images, as_map
@@ -48,6 +49,10 @@ class ResidualMapDisplay:
         Image values shown as black and white.
     masks : sequence of n bool arrays of shape (h, w), default=None
         True on the defects that there are.
+    unit : str, default="residual"
+        What the maps' values say, under the colour bar. :meth:`from_estimator` fills in "times what
+        good material shows" for relative maps (of a residual that is a logarithm the
+        "difference from" it), "residual" for plain ones.
 
     Attributes
     ----------
@@ -89,6 +94,7 @@ class ResidualMapDisplay:
         threshold: float,
         data_range: tuple[float, float],
         masks: Images | None = None,
+        unit: str = "residual",
     ) -> None:
         self.images = images
         self.reconstructions = reconstructions
@@ -96,6 +102,7 @@ class ResidualMapDisplay:
         self.threshold = threshold
         self.data_range = data_range
         self.masks = masks
+        self.unit = unit
 
     @classmethod
     def from_estimator(
@@ -169,6 +176,7 @@ class ResidualMapDisplay:
             threshold=float(estimator.threshold_),
             data_range=estimator.data_range_,
             masks=masks,
+            unit=unit_of(estimator),
         )
         return display.plot(ax=ax)
 
@@ -226,7 +234,7 @@ class ResidualMapDisplay:
         exceeds = max(float(values.max()) for values in maps) > drawn.norm.vmax
         bar = add_colorbar(
             self.axes_[-1, 2],
-            label=f"threshold {self.threshold:.3g}",
+            label=f"{self.unit}\nthreshold {self.threshold:.3g}",
             extend="max" if exceeds else "neither",
         )
         bar.ax.axvline(self.threshold, color="white", linewidth=4)

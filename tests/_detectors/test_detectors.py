@@ -424,7 +424,9 @@ def test_partial_fit_continues(cls):
 
 def test_verbose(cls, capsys):
     cheap(cls, verbose=1).fit(texture(2, 20, 20))
-    *lines, last = capsys.readouterr().out.splitlines()
+    *lines, choice, last = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
+    assert choice.startswith(f"{cls.__name__}: map: smoothing ")
+    assert "8 kinds of drawn defects" in choice
     assert last.startswith(f"{cls.__name__}: threshold ")
     assert lines[0].startswith(f"{cls.__name__}: epoch 1/2, loss ")

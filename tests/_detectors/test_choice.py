@@ -1,0 +1,238 @@
+"""The map that is chosen by drawn defects: what is drawn, how a map is judged, what is taken."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from shared import cheap, texture
+from sklearn.metrics import average_precision_score
+
+from sklearn_ssimae import SSIMAutoencoderDetector, VAEDetector
+from sklearn_ssimae._detectors.choice import (
+    Drawn,
+    average_precision,
+    choose_map,
+    cut_tiles,
+    draw_into,
+    quality,
+    quality_of_kinds,
+)
+from sklearn_ssimae._detectors.probes import make_probes
+
+PATCH = 32
+KINDS = sorted(make_probes(PATCH))
+FINE, COARSE = {"noise": 0.0}, {"noise": 0.3}
+
+
+def planes(n, height, width, channels=1):
+    """Good images (c, h, w) of one texture."""
+    return [
+        torch.from_numpy(image).float().permute(2, 0, 1)
+        for image in texture(n, height, width, channels)
+    ]
+
+
+class HandMade:
+    """Stands in for a detector: the reconstruction of every tile is the tile without its defect.
+
+    Its map has a constant of its own, the strength of a noise; a Gaussian takes fine noise out.
+    """
+
+    residual = "plain"
+    _residual_is_logarithm = False
+
+    def __init__(self, clean, smoothing="auto", constants=(FINE,), noise=0.0):
+        self.clean = clean
+        self.smoothing = smoothing
+        self.smoothing_ = 1.0 if smoothing == "auto" else smoothing
+        self.constants = list(constants)
+        self.noise = noise
+        self.network_ = SimpleNamespace(config={"patch_size": PATCH})
+        self._calibration = SimpleNamespace(constants={})
+
+    def _map_constants(self):
+        return self.constants
+
+    def _map_maker(self, *, relative):
+        assert not relative
+        return self
+
+    def reconstruct(self, cases):
+        random = np.random.default_rng(0)
+        for drawn, image in cases:
+            noise = torch.from_numpy(random.random(image.shape[1:])).float()
+            yield drawn, image, torch.stack([self.clean, noise])
+
+    def compare(self, images, values):
+        clean, noise = values[:, 0], values[:, 1]
+        strength = self.noise + self._calibration.constants["noise"]
+        return (images[:, 0] - clean).abs() + strength * noise
+
+
+@pytest.fixture
+def tile():
+    return planes(1, 64, 64)[0]
+
+
+def chosen(detector, tile, seed=0):
+    return choose_map(detector, [tile] * 3, np.random.default_rng(seed))
+
+
+# What is taken ------------------------------------------------------------------------
+
+
+def test_the_constants_that_find_drawn_defects_best(tile):
+    detector = HandMade(tile[0], constants=[COARSE, FINE, {"noise": 0.1}])
+    choice = chosen(detector, tile)
+    assert choice.constants == FINE
+    assert len(choice.table) == 3 * 6
+    assert {row["noise"] for row in choice.table} == {0.0, 0.1, 0.3}
+
+
+def test_noise_asks_for_smoothing_and_its_absence_for_none(tile):
+    noisy, clear = (chosen(HandMade(tile[0], noise=noise), tile) for noise in (0.6, 0.0))
+    sigmas = [row["smoothing"] for row in noisy.table]
+    assert sigmas == [0.5, 1.0, 1.5, 2.0, 2.75, 3.5]  # those of patches of 128, in proportion
+    assert clear.smoothing == 0.5
+    assert noisy.smoothing > 0.5
+
+
+def test_what_is_given_is_not_chosen(tile):
+    choice = chosen(HandMade(tile[0], smoothing=2.5, constants=[FINE, COARSE]), tile)
+    assert choice.smoothing == 2.5
+    assert [row["smoothing"] for row in choice.table] == [2.5, 2.5]
+
+
+def test_kinds_count_alike_and_the_best_mean_is_taken(tile):
+    choice = chosen(HandMade(tile[0], noise=0.2), tile)
+    settings = ["smoothing", "noise", "by_look", "by_halves"]
+    for row in choice.table:
+        assert sorted(row) == sorted([*KINDS, *settings, "mean"])
+        assert row["mean"] == pytest.approx(np.mean([row[kind] for kind in KINDS]))
+        assert all(0 <= row[kind] <= 1 for kind in KINDS)
+    assert choice.smoothing == max(choice.table, key=lambda row: row["mean"])["smoothing"]
+
+
+def test_the_choice_repeats_and_depends_on_the_generator(tile):
+    first, again, other = (chosen(HandMade(tile[0]), tile, seed).table for seed in (0, 0, 1))
+    assert first == again
+    assert first != other
+
+
+def test_nothing_can_be_drawn_into_small_images(tile):
+    small = tile[:, :15]
+    assert choose_map(HandMade(small[0]), [small], np.random.default_rng(0)) is None
+
+
+# What is drawn ------------------------------------------------------------------------
+
+
+def test_tiles_are_squares_that_lie_side_by_side():
+    random = np.random.RandomState(0)
+    image = torch.arange(100 * 70).reshape(1, 100, 70) / 7000
+    tiles = cut_tiles([image, image[:, :15], image[:, :40, :20]], 32, random)
+    assert sorted(tile.shape[1] for tile in tiles) == [20, 20, *[32] * 6]
+    assert all(tile.shape[1] == tile.shape[2] for tile in tiles)
+    corners = {tile[0, 0, 0].item() for tile in tiles if tile.shape[1] == 32}
+    assert corners == {image[0, y, x].item() for y in (0, 32, 64) for x in (0, 32)}
+
+
+def test_tiles_of_many_images_are_a_choice():
+    images = planes(30, 64, 64)
+    first, second = (cut_tiles(images, 32, np.random.RandomState(seed)) for seed in (0, 1))
+    assert len(first) == len(second) == 16
+    assert not all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize(("n_tiles", "n_each"), [(1, 8), (3, 9), (16, 16)])
+def test_every_kind_is_drawn_often_enough(n_tiles, n_each):
+    tiles = planes(n_tiles, 48, 48)
+    cases = list(draw_into(tiles, np.random.RandomState(0), make_probes(PATCH)))
+    kinds = [drawn.kind for drawn, _ in cases]
+    assert kinds[:n_tiles] == ["good"] * n_tiles
+    assert {kind: kinds.count(kind) for kind in KINDS} == dict.fromkeys(KINDS, n_each)
+    for index, (drawn, altered) in enumerate(cases):
+        same = (altered == tiles[index % n_tiles]).all(dim=0).numpy()
+        assert drawn.mask.any() == (drawn.kind != "good")
+        assert same[~drawn.mask].all()
+
+
+def test_flat_material_shows_some_kinds_alone():
+    flat = [torch.full((1, 48, 48), 0.5)]
+    kinds = {drawn.kind for drawn, _ in draw_into(flat, np.random.RandomState(0), make_probes(32))}
+    assert kinds >= {"good", "scratch", "stain", "lump"}
+    assert not kinds & {"patch", "blur", "grain"}
+
+
+# How a map is judged ------------------------------------------------------------------
+
+
+def test_average_precision_is_scikit_learns():
+    random = np.random.default_rng(0)
+    truth, scores = random.random(500) < 0.2, random.random(500)
+    assert average_precision(truth, scores) == pytest.approx(average_precision_score(truth, scores))
+    assert average_precision(np.zeros(5, dtype=bool), scores[:5]) == 0
+
+
+def blotch():
+    mask = np.zeros((40, 40), dtype=bool)
+    mask[10:20, 10:22] = True
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("largest_good", "share"), [(1e-9, 1.0), (1.0, 0.5), (np.exp(0.3), 1 / (1 + np.e)), (1e9, 0.0)]
+)
+def test_the_quality_of_a_perfect_map(largest_good, share):
+    """Half of it is the average precision, 1; half says whether defects exceed good material."""
+    pair = (blotch(), blotch().astype(np.float32))
+    expected = (1 + share) / 2
+    assert quality([pair], largest_good, logarithmic=False) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_map_that_is_bright_elsewhere_is_poor():
+    pair = (blotch(), 1 + ~blotch())
+    assert quality([pair], 1e9, logarithmic=False) < 0.06
+
+
+def test_the_unit_of_a_map_does_not_count_and_logarithms_are_shifted():
+    random = np.random.default_rng(1)
+    pairs = [(blotch(), random.random((40, 40)) + blotch()) for _ in range(3)]
+    plain = quality(pairs, 1.4, logarithmic=False)
+    scaled = quality([(mask, 7 * values) for mask, values in pairs], 9.8, logarithmic=False)
+    assert scaled == pytest.approx(plain)
+    logs = [(mask, np.log(values) - 5) for mask, values in pairs]
+    assert quality(logs, np.log(1.4) - 5, logarithmic=True) == pytest.approx(plain)
+
+
+def test_each_kind_is_held_against_all_good_tiles():
+    values = torch.from_numpy(np.random.default_rng(2).random((40, 40)) + blotch())
+    maps = [
+        (Drawn("good", np.zeros((40, 40), dtype=bool)), torch.full((40, 40), 0.5)),
+        (Drawn("stain", blotch()), values),
+        (Drawn("good", np.zeros((40, 40), dtype=bool)), torch.full((40, 40), 1.5)),
+        (Drawn("lump", blotch()), values / 2),
+    ]
+    assert quality_of_kinds(maps, logarithmic=False) == {
+        "stain": quality([(blotch(), values.numpy())], 1.5, logarithmic=False),
+        "lump": quality([(blotch(), values.numpy() / 2)], 1.5, logarithmic=False),
+    }
+
+
+# In a fit -----------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(("make", "n_settings"), [(SSIMAutoencoderDetector, 24), (VAEDetector, 6)])
+def test_the_table_of_a_fit(make, n_settings):
+    detector = cheap(make).fit(texture(4, 32, 40))
+    table = [row for row in detector.map_choice_ if not row["by_halves"]]
+    assert len(table) == n_settings
+    assert not any(row["by_look"] for row in table)
+    best = max(table, key=lambda row: row["mean"])
+    assert detector.smoothing_ == best["smoothing"]
+    if make is SSIMAutoencoderDetector:
+        assert (detector.c1_, detector.c2_) == (best["c1"], best["c2"])

@@ -1,0 +1,104 @@
+"""What a fit keeps from training, says about it, and refuses."""
+
+import warnings
+
+import numpy as np
+import pytest
+from shared import CHEAPEST, cheap, texture
+from sklearn.exceptions import ConvergenceWarning
+
+from sklearn_ssimae import L2AutoencoderDetector, ResidualThresholder
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+@pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5, "all", None, np.nan])
+def test_a_fraction_that_is_none(fraction):
+    with pytest.raises(ValueError, match=r"'validation_fraction'.* in the range \(0.0, 1.0\)"):
+        cheap(validation_fraction=fraction).fit(texture(2, 20, 20))
+
+
+def test_a_fraction_that_leaves_nothing_to_train_on():
+    with pytest.raises(ValueError, match=r"validation_fraction=0\.97 keeps all 12 images .* Lower"):
+        cheap(validation_fraction=0.97).fit(texture(12, 20, 20))
+
+
+@pytest.mark.parametrize(("n_images", "n_kept"), [(2, 1), (14, 1), (16, 2), (40, 4)])
+def test_a_tenth_is_kept(n_images, n_kept, capsys):
+    """The threshold says how many images it rests on."""
+    cheap(verbose=1).fit(texture(n_images, 20, 20))
+    noun = "image" if n_kept == 1 else "images"
+    assert f"residuals of {n_kept} good {noun}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("n_images", [1, 3, 10])
+def test_of_few_and_large_images_a_strip_of_each_is_kept(n_images, capsys):
+    cheap(verbose=1).fit(texture(n_images, 20, 32))
+    assert f"residuals of {n_images} good image" in capsys.readouterr().out
+
+
+def said_of_one_image(**params):
+    with pytest.warns() as caught:
+        cheap(**params).fit(texture(1, 20, 20))
+    return [str(w.message) for w in caught if w.category is not ConvergenceWarning]
+
+
+@pytest.mark.parametrize("params", [{}, {"threshold": 1.0}, {"contamination": 0.1}])
+def test_one_small_image_is_said_in_one_warning(params):
+    (message,) = said_of_one_image(**params)
+    assert "nothing can be kept from training" in message
+    assert "the threshold unless it is set, come from the image that was trained on" in message
+    assert "fit_threshold(X)" in message
+
+
+def test_no_warning_where_nothing_is_learnt_from_kept_images():
+    fixed = {"threshold": 1.0, "residual": "plain", "smoothing": 1.0}
+    assert said_of_one_image(**fixed) == []
+
+
+def test_no_warning_where_something_is_kept():
+    for X in (texture(1, 20, 32), texture(2, 20, 20)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            assert np.isfinite(cheap().fit(X).threshold_)
+
+
+def test_images_too_small_to_draw_into(cls, capsys):
+    detector = cheap(cls, verbose=1).fit(texture(4, 15, 40))
+    assert detector.map_choice_ == []
+    assert detector.smoothing_ == CHEAPEST["patch_size"] / 16
+    assert np.isfinite(detector.threshold_)
+    said = capsys.readouterr().out
+    assert "map: smoothing 1, the default, since nothing can be drawn into kept images" in said
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_flat_images(cls, value, capsys):
+    """What shows on them is drawn, and good ones stay good."""
+    flat = np.full((12, 32, 32), value)
+    detector = cheap(cls, verbose=1).fit(flat)
+    kinds = set(detector.map_choice_[0]) - {"smoothing", "c1", "c2", "by_look", "by_halves", "mean"}
+    assert {"scratch", "stain"} <= kinds
+    assert not kinds & {"blur", "grain", "patch"}
+    assert f"with which {len(kinds)} kinds of drawn defects" in capsys.readouterr().out
+    assert np.all(detector.predict(flat) == 1)
+
+
+@pytest.mark.parametrize("rate", [0, 1, -0.01, 2, np.nan, "low", None])
+def test_a_rate_that_is_none(rate):
+    X = texture(4, 20, 20)
+    with pytest.raises(ValueError, match=r"false_alarm_rate must be a number in \(0, 1\)"):
+        cheap().fit(X).fit_threshold(X, false_alarm_rate=rate)
+    thresholder = ResidualThresholder(strategy="false_alarm", false_alarm_rate=rate)
+    with pytest.raises(ValueError, match=r"'false_alarm_rate'.* in the range \(0.0, 1.0\)"):
+        thresholder.fit(X)
+
+
+def test_a_rarer_alarm_asks_for_a_higher_threshold():
+    X = texture(12, 20, 20)
+    detector = L2AutoencoderDetector(**CHEAPEST).fit(X)
+    thresholds = [
+        detector.fit_threshold(X, false_alarm_rate=rate).threshold_ for rate in (0.1, 0.01, 0.001)
+    ]
+    assert thresholds == sorted(set(thresholds))
