@@ -240,12 +240,11 @@ class SyntheticDefectScorer:
                 "larger images, or set another scale."
             )
         maker = detector._map_maker()
-        maps = (
-            (drawn, maker.finish(maker.compare(tile[None], values[None]), drawn.mask.shape)[0])
-            for drawn, tile, values in maker.reconstruct(
-                draw_into(tiles, random, make_probes(patch_size))
-            )
-        )
+        maps = []
+        cases = draw_into(tiles, random, make_probes(patch_size))
+        for drawn, tile, values in maker.reconstruct(cases):
+            residual = maker.compare(tile[None], values[None])
+            maps.append((drawn, maker.finish(residual, values[None], drawn.mask.shape)[0]))
         return quality_of_kinds(maps, logarithmic=detector._residual_is_logarithm)
 
 

@@ -20,7 +20,7 @@ def test_a_fraction_that_is_none(fraction):
 
 def test_a_fraction_that_leaves_nothing_to_train_on():
     with pytest.raises(ValueError, match=r"validation_fraction=0\.97 keeps all 12 images .* Lower"):
-        cheap(validation_fraction=0.97).fit(texture(12, 20, 20))
+        cheap(validation_fraction=0.97).fit(texture(12, 16, 16))
 
 
 @pytest.mark.parametrize(("n_images", "n_kept"), [(2, 1), (14, 1), (16, 2), (40, 4)])
