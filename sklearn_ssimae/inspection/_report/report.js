@@ -56,6 +56,14 @@ function neighbours(codes, rows, columns) {
   return [least, most];
 }
 
+// For each level the number of pixels above it: where two are equal, so are the outlines.
+function countAbove(codes) {
+  const counts = new Uint32Array(256);
+  for (const code of codes) counts[code]++;
+  let above = codes.length;
+  return counts.map((count) => (above -= count));
+}
+
 function makeCanvas(card, name) {
   const { grid: [rows, columns], factor } = card.payload;
   const canvas = card.element.querySelector(`canvas.${name}`);
@@ -86,19 +94,25 @@ async function show(card) {
   [card.least, card.most] = neighbours(codes, rows, columns);
   card.found = makeCanvas(card, "found");
   card.codes = codes;
+  card.above = countAbove(codes);
+  card.nFound = null;
   drawOutline(card);
 }
 
 function hide(card) {
   card.isNear = false;
-  card.codes = card.least = card.most = card.found = null;
+  card.codes = card.least = card.most = card.found = card.above = null;
   for (const canvas of card.element.querySelectorAll("canvas")) canvas.width = canvas.height = 0;
 }
 
-function drawOutline({ codes, least, most, found }) {
-  const { pixels } = found;
+function drawOutline(card) {
+  const { codes, least, most, found, above } = card;
+  if (above[level] === card.nFound) return;
+  card.nFound = above[level];
+  const inForce = level;  // a local variable, since the loop is what the slider waits for
   for (let i = 0; i < codes.length; i++) {
-    pixels[i] = codes[i] > level ? (least[i] > level ? 0 : FOUND) : (most[i] > level ? HALO : 0);
+    const isFound = codes[i] > inForce;
+    found.pixels[i] = isFound ? (least[i] > inForce ? 0 : FOUND) : (most[i] > inForce ? HALO : 0);
   }
   found.paint();
 }
