@@ -60,10 +60,7 @@ def describe(detector: Any) -> dict[str, str]:
 def describe_images(trained_on: dict[str, Any]) -> str:
     """What a fit was given, in words."""
     n_images, n_kept = trained_on["n_images"], trained_on["n_kept"]
-    height, width, n_channels = trained_on["first_shape"]
+    height, width, _ = trained_on["first_shape"]
     # Of few images each gives a strip; whole images are never all kept.
     kept = "a strip of each" if n_kept == n_images else str(n_kept)
-    return (
-        f"{n_images} good images, {kept} kept from training; the first has {height} x {width} "
-        f"pixels and {n_channels} channel{'s' * (n_channels > 1)}"
-    )
+    return f"{n_images} good images, {kept} kept from training; the first has {height} x {width} pixels"

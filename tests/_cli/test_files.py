@@ -77,8 +77,7 @@ def test_info(ssimae, detector, detector_file):
         "detector": "SSIMAutoencoderDetector",
         "set": "latent_dim=8, max_iter=2, n_patches=64, patch_size=32, random_state=0, stride=16, "
         f"threshold={detector.threshold!r}",
-        "trained on": "2 good images, 1 kept from training; the first has 48 x 56 pixels and "
-        "1 channel",
+        "trained on": "2 good images, 1 kept from training; the first has 48 x 56 pixels",
         "images": "of any size",
         "channels": "1",
         "values": "0 to 255",
@@ -92,8 +91,7 @@ def test_images_in_words():
     """Of few images a strip each is kept."""
     trained_on = {"n_images": 3, "n_kept": 3, "first_shape": (300, 400, 3)}
     assert describe_images(trained_on) == (
-        "3 good images, a strip of each kept from training; the first has 300 x 400 pixels and "
-        "3 channels"
+        "3 good images, a strip of each kept from training; the first has 300 x 400 pixels"
     )
 
 
