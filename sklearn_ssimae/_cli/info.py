@@ -63,4 +63,5 @@ def describe_images(trained_on: dict[str, Any]) -> str:
     height, width, _ = trained_on["first_shape"]
     # Of few images each gives a strip; whole images are never all kept.
     kept = "a strip of each" if n_kept == n_images else str(n_kept)
-    return f"{n_images} good images, {kept} kept from training; the first has {height} x {width} pixels"
+    size = f"{height} x {width} pixels"
+    return f"{n_images} good images, {kept} kept from training; the first has {size}"
