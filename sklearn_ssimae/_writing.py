@@ -19,7 +19,11 @@ def replacing(path: Path) -> Iterator[Path]:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {str(path.parent)!r}.")
     temporary = path.with_name(f"{path.name}.tmp")
-    temporary.touch()
+    try:
+        temporary.touch()
+    except OSError as error:
+        reason = f"cannot be written ({error.strerror})"
+        raise OSError(error.errno, reason, str(path)) from error
     try:
         yield temporary
         os.replace(temporary, path)

@@ -52,7 +52,9 @@ def run(options: Namespace) -> int:
     )
     present = [path for path in inspected if Path(path).is_file()]
     if present:
-        write_report(options.output / "report.html", detector, present)
+        report = options.output / "report.html"
+        write_report(report, detector, present)
+        print(f"report: {report}")
     if counts[""]:
         return ERROR
     return int(options.fail_on_defect and counts["defect"] > 0)

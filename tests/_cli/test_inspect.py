@@ -169,7 +169,8 @@ def test_report(ssimae, photos, detector, detector_file, tmp_path):
     damaged = tmp_path / "damaged.png"
     damaged.write_bytes(b"no image")
     out = tmp_path / "out"
-    ssimae("inspect", detector_file, photos / "test", damaged, "-o", out, "--report")
+    outcome = ssimae("inspect", detector_file, photos / "test", damaged, "-o", out, "--report")
+    assert outcome.output.splitlines()[-1] == f"report: {out / 'report.html'}"
     write_report(tmp_path / "expected.html", detector, list_images(photos / "test"))
     expected = (tmp_path / "expected.html").read_text(encoding="utf-8")
     assert (out / "report.html").read_text(encoding="utf-8") == expected

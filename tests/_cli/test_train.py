@@ -254,7 +254,7 @@ def test_folder_that_cannot_be_written(ssimae, photos, tmp_path, monkeypatch):
     monkeypatch.setattr("pathlib.Path.touch", refuse)
     outcome = ssimae("train", photos / "good", "-o", tmp_path / "d.skops", *CHEAP)
     assert outcome.status == 2
-    assert outcome.error.endswith("d.skops.tmp: Permission denied")
+    assert outcome.error.endswith("d.skops: cannot be written (Permission denied)")
     assert outcome.output == ""
 
 

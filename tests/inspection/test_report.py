@@ -301,7 +301,7 @@ class TestErrors:
         # The superuser may write everywhere.
         monkeypatch.setattr("pathlib.Path.touch", refuse)
         monkeypatch.setattr(detector, "_maps", pytest.fail)
-        with pytest.raises(PermissionError, match="Permission denied"):
+        with pytest.raises(PermissionError, match=r"cannot be written \(Permission denied\)"):
             write_report(path, detector, IMAGES)
 
     def test_damaged_image(self, detector, tmp_path):
