@@ -27,7 +27,7 @@ from sklearn_ssimae.datasets import make_fabric
 from sklearn_ssimae.inspection import write_report
 
 # Enough for a look; the default fit learns for minutes and finds more.
-SHORT = {"scale": 0.5, "patch_size": 32, "n_patches": 1000, "max_iter": 8, "random_state": 0}
+SHORT = {"scale": 0.5, "patch_size": 32, "n_patches": 1000, "max_iter": 4, "random_state": 0}
 
 
 def cloth(n_samples: int, random_state: int, *, defects: bool = False) -> Any:
@@ -38,7 +38,7 @@ def cloth(n_samples: int, random_state: int, *, defects: bool = False) -> Any:
 
 
 def main(path: Path, **parameters: Any) -> None:
-    learnt, kept = cloth(40, 0), cloth(20, 1)
+    learnt, kept = cloth(24, 0), cloth(20, 1)
     faulty, sound = cloth(16, 2, defects=True), cloth(8, 3)
     detector = SSIMAutoencoderDetector(**{**SHORT, **parameters}).fit(learnt.images)
     with TemporaryDirectory() as folder:
