@@ -1,6 +1,8 @@
 """Settings of the documentation: https://www.sphinx-doc.org/en/master/usage/configuration.html."""
 
 import os
+import runpy
+from pathlib import Path
 
 import sklearn_ssimae
 from sklearn_ssimae._detectors.docs import DOCUMENTATION_URL
@@ -70,7 +72,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     # fabric.py trains for minutes and writes a file, score_with_dask.py starts processes: they are
-    # shown and not run.
+    # shown and not run. report_of_cloth.py is run below, in builds without the others too.
     "filename_pattern": r"/(plot_|choose_|compare_threshold_|score_with_onnx)",
     "ignore_pattern": r"__init__\.py",
     "doc_module": ("sklearn_ssimae",),
@@ -96,3 +98,15 @@ html_theme_options = {
     "header_links_before_dropdown": 6,
 }
 html_sidebars = {"index": []}
+
+
+def write_report_of_cloth(app, exception):
+    """The report that the page "At the line" shows; some seconds, and once for a folder."""
+    path = Path(app.outdir) / "report_of_cloth.html"
+    if exception is None and app.builder.name == "html" and not path.exists():
+        example = Path(app.srcdir).parent / "examples" / "report_of_cloth.py"
+        runpy.run_path(str(example))["main"](path)
+
+
+def setup(app):
+    app.connect("build-finished", write_report_of_cloth)

@@ -172,6 +172,15 @@ def test_plot_ssim_components(drawn, capsys):
     assert len(set(drawn)) == 2
 
 
+def test_report_of_cloth(load, tmp_path):
+    load("report_of_cloth").main(tmp_path / "cloth.html", patch_size=16, n_patches=16, max_iter=1)
+    text = (tmp_path / "cloth.html").read_text(encoding="utf-8")
+    titles = re.findall('<h2 title="([^"]*)">', text)
+    assert len(titles) == 24
+    assert sum(title.startswith("good-") for title in titles) == 8
+    assert "hole-4.png" in titles
+
+
 def test_plot_residual_maps(drawn, capsys):
     source = (EXAMPLES / "plot_residual_maps.py").read_text()
     for long, short in {"n_patches=700": "n_patches=16", "max_iter=10": "max_iter=1"}.items():

@@ -29,7 +29,7 @@ from sklearn_ssimae.inspection import write_report
 OPENED = """() => {
     const isSeen = (card) => card.getBoundingClientRect().top < innerHeight;
     const cards = [...document.querySelectorAll(".card")].filter(isSeen);
-    const isDrawn = (card) => card.querySelector("canvas.found").width > 0
+    const isDrawn = (card) => card.querySelector("canvas").width > 0
         && card.querySelector(".photo").complete;
     return cards.every(isDrawn) && [performance.now(), cards.length];
 }"""

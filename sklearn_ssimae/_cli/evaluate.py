@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from sklearn_ssimae._cli.files import load_detector, replacing
+from sklearn_ssimae._cli.files import load_detector
+from sklearn_ssimae._writing import replacing
 from sklearn_ssimae.datasets import load_mvtec_ad
 from sklearn_ssimae.metrics import (
     pixel_average_precision_score,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from sklearn_ssimae._cli.files import load_detector, replacing
+from sklearn_ssimae._cli.files import load_detector
+from sklearn_ssimae._writing import replacing
 from sklearn_ssimae.export import to_onnx
 
 

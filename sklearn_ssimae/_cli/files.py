@@ -1,8 +1,7 @@
-"""Files of detectors, and files that are there as a whole or not at all."""
+"""Files of detectors."""
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 from sklearn.utils.validation import check_is_fitted
 
 import sklearn_ssimae
+from sklearn_ssimae._writing import replacing
 from sklearn_ssimae.base import BaseDetector
 
 DETECTORS = {
@@ -28,25 +28,6 @@ _TRUSTED = {f"{cls.__module__}.{cls.__qualname__}" for cls in DETECTORS.values()
 
 class _ForeignTypesError(ValueError):
     """A file holds types that are not trusted."""
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` that takes its place at the end, or vanishes after an error.
-
-    It is made at once: that a folder cannot be written is known before the work begins.
-    """
-    if path.is_dir():
-        raise IsADirectoryError(f"{str(path)!r} is a folder; name a file.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {str(path.parent)!r}.")
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.touch()
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

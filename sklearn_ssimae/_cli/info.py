@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from argparse import Namespace
+from datetime import datetime
 from typing import Any
 
 from sklearn.exceptions import InconsistentVersionWarning
@@ -23,12 +24,17 @@ def run(options: Namespace) -> int:
             version = warning.message.original_sklearn_version
         else:
             warnings.warn(warning.message, stacklevel=2)
-    for name, value in describe(detector, version).items():
+    stored = datetime.fromtimestamp(options.detector.stat().st_mtime)
+    lines = {
+        **describe(detector),
+        "stored": f"{stored:%Y-%m-%d %H:%M}, by sklearn-ssimae {version} (this is {__version__})",
+    }
+    for name, value in lines.items():
         print(f"{name + ':':<12} {value}")
     return 0
 
 
-def describe(detector: Any, version: str) -> dict[str, str]:
+def describe(detector: Any) -> dict[str, str]:
     """Lines about a fitted detector."""
     defaults = type(detector)().get_params()
     given = {
@@ -41,10 +47,21 @@ def describe(detector: Any, version: str) -> dict[str, str]:
     return {
         "detector": type(detector).__name__,
         "set": ", ".join(f"{name}={value!r}" for name, value in given.items()) or "nothing",
+        "trained on": describe_images(detector.trained_on_),
         "images": "of any size" if shape is None else f"of shape {shape}",
         "channels": str(detector.network_.config["n_channels"]),
         "values": f"{low:g} to {high:g}",
         "threshold": f"{detector.threshold_:.6g}",
-        "epochs": f"{detector.n_iter_}, the last with loss {detector.loss_curve_[-1]:.4g}",
-        "written by": f"sklearn-ssimae {version} (this is {__version__})",
+        "epochs": f"{detector.n_iter_} of {detector.n_patches} crops, the last with loss "
+        f"{detector.loss_curve_[-1]:.4g}",
     }
+
+
+def describe_images(trained_on: dict[str, Any]) -> str:
+    """What a fit was given, in words."""
+    n_images, n_kept = trained_on["n_images"], trained_on["n_kept"]
+    height, width, _ = trained_on["first_shape"]
+    # Of few images each gives a strip; whole images are never all kept.
+    kept = "a strip of each" if n_kept == n_images else str(n_kept)
+    size = f"{height} x {width} pixels"
+    return f"{n_images} good images, {kept} kept from training; the first has {size}"

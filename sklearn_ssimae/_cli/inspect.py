@@ -6,7 +6,6 @@ import sys
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from sklearn_ssimae._cli.arrivals import common_folder, find_images, watch
 from sklearn_ssimae._cli.files import load_detector
 from sklearn_ssimae._cli.main import ERROR
 from sklearn_ssimae._cli.results import TABLE, Results, Row, earlier_paths
+from sklearn_ssimae.inspection import write_report
 
 # Their patches share batches: fewer would leave batches of small images half empty, more take
 # memory.
@@ -26,9 +26,6 @@ def run(options: Namespace) -> int:
     """Inspect images that are there, or a folder as they arrive."""
     if bool(options.images) == bool(options.watch):
         raise ValueError("Give images, or folders of images, or --watch DIR.")
-    # What is missing is told before the work, not after it.
-    inspection = import_module("sklearn_ssimae.inspection")
-    write_report = inspection.write_report if options.report else None
     detector = load_detector(options.detector)
     table = options.output / TABLE
     groups: Iterable[list[str]]
@@ -44,7 +41,7 @@ def run(options: Namespace) -> int:
             for row in inspect(detector, groups, results):
                 _tell(row)
                 counts[row["label"]] += 1
-                if write_report and row["label"]:
+                if options.report and row["label"]:
                     inspected.append(row["path"])
     except KeyboardInterrupt:
         if not options.watch:
@@ -54,8 +51,10 @@ def run(options: Namespace) -> int:
         f"threshold {detector.threshold_:.6g}; {table}"
     )
     present = [path for path in inspected if Path(path).is_file()]
-    if write_report and present:
-        write_report(options.output / "report.html", detector, present)
+    if present:
+        report = options.output / "report.html"
+        write_report(report, detector, present)
+        print(f"report: {report}")
     if counts[""]:
         return ERROR
     return int(options.fail_on_defect and counts["defect"] > 0)

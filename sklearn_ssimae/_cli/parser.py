@@ -83,7 +83,7 @@ def _add_train(commands: Any) -> None:
         type=Path,
         metavar="PATH",
         help="file that keeps the state of the training: after a crash, the same command goes on "
-        "from it. Not with --minutes, which may measure another number of epochs",
+        "from it, with the number of epochs that --minutes measured at first",
     )
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from sklearn_ssimae._cli.files import replacing
 from sklearn_ssimae._cli.main import one_line
+from sklearn_ssimae._writing import replacing
 
 COLUMNS = (
     *("path", "score", "label", "n_defects", "defect_area"),

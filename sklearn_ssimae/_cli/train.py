@@ -8,26 +8,31 @@ import warnings
 from argparse import Namespace
 from collections.abc import Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from sklearn.base import clone
 
 from sklearn_ssimae._cli.files import DETECTORS, saving
+from sklearn_ssimae._training.checkpoint import read_identity
 from sklearn_ssimae.datasets import list_images
 
 
 def run(options: Namespace) -> int:
     """Fit a detector and store it."""
-    if options.minutes and options.checkpoint:
+    if options.minutes and options.checkpoint and options.checkpoint.is_dir():
         raise ValueError(
-            "--minutes may measure another number of epochs when the training goes on, and a "
-            "checkpoint is of one number. Give --checkpoint with --set max_iter=N."
+            f"--minutes needs the name of a file as --checkpoint; {str(options.checkpoint)!r} is "
+            "a folder."
         )
     detector = make_detector(options)
     images = list_images(options.good)
     with saving(options.output) as save:
         if options.minutes:
-            n_epochs = epochs_within(60 * options.minutes, detector, images)
+            if options.checkpoint and options.checkpoint.exists():
+                n_epochs = epochs_of_checkpoint(options.checkpoint)
+            else:
+                n_epochs = epochs_within(60 * options.minutes, detector, images)
             # Trained to the end of the learning rate's course.
             detector.set_params(max_iter=n_epochs, n_iter_no_change=n_epochs)
         detector.fit(images)
@@ -67,11 +72,16 @@ def parse_parameters(assignments: Sequence[str], known: Sequence[str]) -> dict[s
     return parameters
 
 
+def epochs_of_checkpoint(path: Path) -> int:
+    """How many epochs the training has that a checkpoint belongs to: measured when it began."""
+    return int(read_identity(path)["max_iter"])
+
+
 def epochs_within(seconds: float, detector: Any, images: Sequence[str]) -> int:
     """How many epochs fit into the time, with all else that a fit does and this trial."""
     started = time.perf_counter()
     stopwatch = _Stopwatch()
-    trial = clone(detector).set_params(max_iter=2, verbose=0)
+    trial = clone(detector).set_params(max_iter=2, checkpoint=None, verbose=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the fit to come says it again, if it still holds
         trial.set_callbacks(stopwatch).fit(images)

@@ -152,6 +152,11 @@ class Fit:
             detector.data_range_ = resolve_data_range(detector.data_range, images)
             detector._n_channels = self.n_channels
         self.division = self._divide()
+        detector.trained_on_ = {
+            "n_images": len(images),
+            "n_kept": len(self.division.kept),
+            "first_shape": images[0].shape,
+        }
         prepare, trained = detector._preparation(), self.division.trained
 
         def load(index: int) -> Tensor:

@@ -58,6 +58,7 @@ class Parameters:
     network_: PatchNetwork = field(init=False)
     n_iter_: int = field(init=False)
     loss_curve_: list[float] = field(init=False)
+    trained_on_: dict[str, Any] = field(init=False)
     data_range_: DataRange = field(init=False)
     _input_kind_: Kind = field(init=False)
     image_shape_: tuple[int, ...] | None = field(init=False)

@@ -90,6 +90,12 @@ class Checkpoint:
                 _temporary(self.path).unlink(missing_ok=True)
 
 
+def read_identity(path: Path) -> Identity:
+    """What a checkpoint's fit must agree with; errors as those of `Checkpoint.load`."""
+    identity: Identity = _unpack(path)["identity"]
+    return identity
+
+
 @contextmanager
 def open_checkpoint(
     where: str | os.PathLike[str] | None, name: str, describe: Callable[[], Identity]

@@ -1,7 +1,9 @@
 """Detectors' files: ``export``, ``info``, and what is refused."""
 
+import os
 import warnings
 import zipfile
+from datetime import datetime
 
 import joblib
 import numpy as np
@@ -17,6 +19,7 @@ from sklearn.linear_model import LinearRegression
 import sklearn_ssimae
 from sklearn_ssimae import L2AutoencoderDetector, SSIMAutoencoderDetector
 from sklearn_ssimae._cli import files
+from sklearn_ssimae._cli.info import describe_images
 
 
 class Foreign(SSIMAutoencoderDetector):
@@ -66,6 +69,7 @@ def read_lines(output):
 
 def test_info(ssimae, detector, detector_file):
     version = sklearn_ssimae.__version__
+    os.utime(detector_file, (0, datetime(2026, 5, 4, 3, 2).timestamp()))
     outcome = ssimae("info", detector_file)
     assert outcome.status == 0
     assert outcome.errors == ""
@@ -73,13 +77,22 @@ def test_info(ssimae, detector, detector_file):
         "detector": "SSIMAutoencoderDetector",
         "set": "latent_dim=8, max_iter=2, n_patches=64, patch_size=32, random_state=0, stride=16, "
         f"threshold={detector.threshold!r}",
+        "trained on": "2 good images, 1 kept from training; the first has 48 x 56 pixels",
         "images": "of any size",
         "channels": "1",
         "values": "0 to 255",
         "threshold": f"{detector.threshold_:.6g}",
-        "epochs": f"2, the last with loss {detector.loss_curve_[-1]:.4g}",
-        "written by": f"sklearn-ssimae {version} (this is {version})",
+        "epochs": f"2 of 64 crops, the last with loss {detector.loss_curve_[-1]:.4g}",
+        "stored": f"2026-05-04 03:02, by sklearn-ssimae {version} (this is {version})",
     }
+
+
+def test_images_in_words():
+    """Of few images a strip each is kept."""
+    trained_on = {"n_images": 3, "n_kept": 3, "first_shape": (300, 400, 3)}
+    assert describe_images(trained_on) == (
+        "3 good images, a strip of each kept from training; the first has 300 x 400 pixels"
+    )
 
 
 def test_info_of_a_file_of_another_version(ssimae, detector, tmp_path, monkeypatch):
@@ -89,7 +102,8 @@ def test_info_of_a_file_of_another_version(ssimae, detector, tmp_path, monkeypat
     joblib.dump(detector, file)
     outcome = ssimae("info", file)
     version = sklearn_ssimae.__version__
-    assert read_lines(outcome.output)["written by"] == f"sklearn-ssimae 0.0.7 (this is {version})"
+    stored = read_lines(outcome.output)["stored"]
+    assert stored.endswith(f", by sklearn-ssimae 0.0.7 (this is {version})")
     (line,) = outcome.errors.splitlines()
     assert line.startswith("ssimae: warning: ") and "runs whatever code it holds" in line
 

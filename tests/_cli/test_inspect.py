@@ -12,6 +12,7 @@ from skimage.measure import label, regionprops
 from sklearn_ssimae import SSIMAutoencoderDetector
 from sklearn_ssimae._cli import arrivals, results
 from sklearn_ssimae.datasets import list_images
+from sklearn_ssimae.inspection import write_report
 
 COLUMNS = "path score label n_defects defect_area x y width height error"
 
@@ -163,21 +164,25 @@ def test_masks_are_not_inspected(ssimae, photos, detector_file, tmp_path):
     assert "lie in the output folder" in outcome.error
 
 
-def test_report(ssimae, photos, detector_file, tmp_path, monkeypatch):
-    """Of the images that could be inspected."""
-    calls = []
-
-    def write_report(path, detector, images):
-        calls.append((type(detector), list(images)))
-        path.write_text("<html>", encoding="utf-8")
-
-    monkeypatch.setattr("sklearn_ssimae.inspection.write_report", write_report, raising=False)
+def test_report(ssimae, photos, detector, detector_file, tmp_path):
+    """That of the Python interface, on the images that could be inspected."""
     damaged = tmp_path / "damaged.png"
     damaged.write_bytes(b"no image")
     out = tmp_path / "out"
-    ssimae("inspect", detector_file, photos / "test", damaged, "-o", out, "--report")
-    assert calls == [(SSIMAutoencoderDetector, list_images(photos / "test"))]
+    outcome = ssimae("inspect", detector_file, photos / "test", damaged, "-o", out, "--report")
+    assert outcome.output.splitlines()[-1] == f"report: {out / 'report.html'}"
+    write_report(tmp_path / "expected.html", detector, list_images(photos / "test"))
+    expected = (tmp_path / "expected.html").read_text(encoding="utf-8")
+    assert (out / "report.html").read_text(encoding="utf-8") == expected
     assert files_in(out) == {"results.csv", "report.html"}
+
+
+def test_no_report_of_nothing(ssimae, detector_file, tmp_path):
+    damaged = tmp_path / "damaged.png"
+    damaged.write_bytes(b"no image")
+    outcome = ssimae("inspect", detector_file, damaged, "-o", tmp_path / "out", "--report")
+    assert outcome.status == 2
+    assert files_in(tmp_path / "out") == {"results.csv"}
 
 
 # Watching -----------------------------------------------------------------------------

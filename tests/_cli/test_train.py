@@ -168,6 +168,42 @@ def test_ctrl_c_while_the_speed_is_measured_ends_it_all(ssimae, photos, tmp_path
     assert files_in(tmp_path) == set()
 
 
+def test_minutes_are_measured_once(ssimae, photos, tmp_path, ctrl_c, monkeypatch):
+    """A training that is gone on with has as many epochs as it had at first."""
+    file, checkpoint = tmp_path / "detector.skops", tmp_path / "grass.checkpoint"
+    cheap = [word for word in CHEAP if not word.startswith("max_iter")]
+    arguments = ("train", photos / "good", "-o", file, *cheap, "--checkpoint", checkpoint)
+    monkeypatch.setattr(train, "epochs_within", lambda *_: 3)
+    ctrl_c()
+    assert ssimae(*arguments, "--minutes", 1).status == 0
+    monkeypatch.undo()
+    monkeypatch.setattr(train, "epochs_within", pytest.fail)
+    outcome = ssimae(*arguments, "--minutes", 1)
+    assert outcome.status == 0
+    assert "goes on after epoch 1/3 from the checkpoint" in outcome.output
+    assert load(file).n_iter_ == 3
+    assert files_in(tmp_path) == {"detector.skops"}
+
+
+def test_the_trial_leaves_no_checkpoint(ssimae, photos, tmp_path):
+    cheap = [word for word in CHEAP if not word.startswith("max_iter")]
+    more = ("--minutes", "1e-4", "--checkpoint", tmp_path / "grass.checkpoint")
+    outcome = ssimae("train", photos / "good", "-o", tmp_path / "d.skops", *cheap, *more)
+    assert outcome.status == 0
+    assert outcome.output.startswith("1 epochs of ")
+    assert files_in(tmp_path) == {"d.skops"}
+
+
+def test_minutes_and_a_damaged_checkpoint(ssimae, photos, tmp_path):
+    checkpoint = tmp_path / "grass.checkpoint"
+    checkpoint.write_bytes(b"12")
+    more = ("--minutes", "1", "--checkpoint", checkpoint)
+    outcome = ssimae("train", photos / "good", "-o", tmp_path / "d.skops", *more)
+    assert outcome.status == 2
+    assert "is no checkpoint of a detector" in outcome.error
+    assert files_in(tmp_path) == {"grass.checkpoint"}
+
+
 # Errors -------------------------------------------------------------------------------
 
 
@@ -182,7 +218,7 @@ def test_ctrl_c_while_the_speed_is_measured_ends_it_all(ssimae, photos, tmp_path
         (["--minutes", "nan"], "'nan' is no finite number"),
         (["--minutes", "0"], "'0' is not above 0"),
         (["--minutes", "1", "--set", "max_iter=3"], "--minutes chooses max_iter"),
-        (["--minutes", "1", "--checkpoint", "c"], "Give --checkpoint with --set max_iter=N"),
+        (["--minutes", "1", "--checkpoint", "."], "--minutes needs the name of a file"),
         (["--detector", "gan"], "invalid choice: 'gan'"),
     ],
 )
@@ -218,7 +254,7 @@ def test_folder_that_cannot_be_written(ssimae, photos, tmp_path, monkeypatch):
     monkeypatch.setattr("pathlib.Path.touch", refuse)
     outcome = ssimae("train", photos / "good", "-o", tmp_path / "d.skops", *CHEAP)
     assert outcome.status == 2
-    assert outcome.error.endswith("d.skops.tmp: Permission denied")
+    assert outcome.error.endswith("d.skops: cannot be written (Permission denied)")
     assert outcome.output == ""
 
 

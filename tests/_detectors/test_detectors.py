@@ -400,6 +400,22 @@ def test_not_fitted(cls, method):
         getattr(cheap(cls), method)(texture(1, 20, 20))
 
 
+def test_trained_on():
+    """Of the good images of the last fit, those that nothing is learnt from left out."""
+    X = texture(23, 20, 24)
+    detector = cheap().fit(X, np.repeat([-1, 1], [3, 20]))
+    expected = {"n_images": 20, "n_kept": 2, "first_shape": (20, 24, 1)}
+    assert detector.trained_on_ == expected
+    detector.partial_fit(list(X[:2, :16]))
+    assert detector.trained_on_ == {"n_images": 2, "n_kept": 1, "first_shape": (16, 24, 1)}
+    with pytest.raises(ValueError, match="validation_fraction"):
+        detector.set_params(validation_fraction=0.9).fit(X[:2])
+    assert detector.trained_on_["n_images"] == 2
+    large = texture(1, 20, 80, 3)
+    detector = cheap().fit(large)
+    assert detector.trained_on_ == {"n_images": 1, "n_kept": 1, "first_shape": (20, 80, 3)}
+
+
 def test_warm_start_continues(cls):
     X = texture(4, 20, 20)
     detector = cheap(cls, warm_start=True, n_patches=200).fit(X)

@@ -66,7 +66,14 @@ def test_detector(fitted, tmp_path):
     assert_same_results(loaded, fitted, IMAGES)
     assert_array_equal(loaded.reconstruct(IMAGES), fitted.reconstruct(IMAGES))
     assert_array_equal(loaded.segment(IMAGES), fitted.segment(IMAGES))
-    for name in ("threshold_", "offset_", "data_range_", "image_shape_", "n_features_in_"):
+    for name in (
+        "threshold_",
+        "offset_",
+        "data_range_",
+        "image_shape_",
+        "n_features_in_",
+        "trained_on_",
+    ):
         assert getattr(loaded, name) == getattr(fitted, name)
         assert type(getattr(loaded, name)) is type(getattr(fitted, name))
     assert loaded.loss_curve_ == fitted.loss_curve_

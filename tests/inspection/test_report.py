@@ -283,18 +283,26 @@ class TestErrors:
         assert path.read_text() == "of yesterday"
         assert list(path.parent.iterdir()) == [path]
 
-    def test_folders(self, detector, tmp_path, monkeypatch):
+    def test_folders(self, detector, tmp_path):
         with pytest.raises(IsADirectoryError, match="is a folder"):
             write_report(tmp_path, detector, IMAGES)
-        with pytest.raises(FileNotFoundError, match=r"folder '.*missing' does not exist"):
+        with pytest.raises(FileNotFoundError, match=r"There is no folder '.*missing'"):
             write_report(tmp_path / "missing" / "report.html", detector, IMAGES)
         (tmp_path / "file").touch()
-        with pytest.raises(FileNotFoundError, match=r"folder '.*file' does not exist"):
+        with pytest.raises(FileNotFoundError, match=r"There is no folder '.*file'"):
             write_report(tmp_path / "file" / "report.html", detector, IMAGES)
+
+    def test_folder_that_cannot_be_written(self, detector, path, monkeypatch):
+        """Known before an image is read."""
+
+        def refuse(self):
+            raise PermissionError(13, "Permission denied", str(self))
+
         # The superuser may write everywhere.
-        monkeypatch.setattr(os, "access", lambda path, mode: False)
-        with pytest.raises(PermissionError, match="cannot be written into the folder"):
-            write_report(tmp_path / "report.html", detector, IMAGES)
+        monkeypatch.setattr("pathlib.Path.touch", refuse)
+        monkeypatch.setattr(detector, "_maps", pytest.fail)
+        with pytest.raises(PermissionError, match=r"cannot be written \(Permission denied\)"):
+            write_report(path, detector, IMAGES)
 
     def test_damaged_image(self, detector, tmp_path):
         paths = [tmp_path / f"{index}.png" for index in range(3)]

@@ -21,9 +21,9 @@ IMAGES[3], MASKS[3] = LARGE, LARGE_MASK
 GOOD = stripes_with_spots(9, seed=1)[0][::2]
 DEFECTIVE = np.array([mask.any() for mask in MASKS])
 
-# Height, width and pixels of a canvas of a card, each pixel a number: alpha, blue, green, red.
-PIXELS = """([index, name]) => {
-    const canvas = document.querySelector(`[data-index="${index}"] canvas.${name}`);
+# Height, width and pixels of a card's canvas, each pixel a number: alpha, blue, green, red.
+PIXELS = """(index) => {
+    const canvas = document.querySelector(`[data-index="${index}"] canvas`);
     const context = canvas.getContext("2d");
     const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
     return [canvas.height, canvas.width, [...new Uint32Array(data.buffer)]];
@@ -100,15 +100,14 @@ def slide(page, value):
 def look_at(page, index):
     page.locator(f'[data-index="{index}"]').scroll_into_view_if_needed()
     page.wait_for_function(
-        "(index) => document.querySelector(`[data-index='${index}'] canvas.found`).width > 0",
+        "(index) => document.querySelector(`[data-index='${index}'] canvas`).width > 0",
         arg=index,
     )
 
 
-def coloured(page, index, name, colour):
-    """Where a canvas has a colour."""
-    height, width, pixels = page.evaluate(PIXELS, [index, name])
-    return np.reshape(pixels, (height, width)) == colour
+def pixels_of(page, index):
+    height, width, pixels = page.evaluate(PIXELS, index)
+    return np.reshape(pixels, (height, width))
 
 
 def inner_outline(mask):
@@ -135,7 +134,7 @@ def test_labels_and_outlines_follow_the_slider(open_page, detector):
                 "▲ defect" if labels[index] == -1 else "○ good"
             )
             expected = inner_outline(pooled(mask, 3 if index == 3 else 1))
-            np.testing.assert_array_equal(coloured(page, index, "found", FOUND), expected)
+            np.testing.assert_array_equal(pixels_of(page, index) == FOUND, expected)
     assert not masks[0].any()  # the last threshold is the greatest score
 
 
@@ -143,16 +142,16 @@ def test_outlines_of_cards_that_are_scrolled_to(open_page, detector):
     """Cards far away hold no pixels; they come back with the threshold of the day."""
     page = open_page(390, 600)
     last = int(np.argmax(detector.score_samples(IMAGES)))
-    canvas = page.locator(f'[data-index="{last}"] canvas.found')
+    canvas = page.locator(f'[data-index="{last}"] canvas')
     assert canvas.get_attribute("width") == "0"
     threshold = slide(page, -detector.score_samples(IMAGES).max() * 0.9)
     look_at(page, last)
     expected = inner_outline(detector_at(threshold).segment(IMAGES[last : last + 1])[0])
     assert expected.any()
-    np.testing.assert_array_equal(coloured(page, last, "found", FOUND), expected)
+    np.testing.assert_array_equal(pixels_of(page, last) == FOUND, expected)
     page.evaluate("scrollTo(0, 0)")
     page.wait_for_function(
-        "(index) => !document.querySelector(`[data-index='${index}'] canvas.found`).width", arg=last
+        "(index) => !document.querySelector(`[data-index='${index}'] canvas`).width", arg=last
     )
 
 
@@ -160,7 +159,7 @@ def test_masks(open_page):
     page = open_page()
     for index in (1, 2, 3):
         look_at(page, index)
-        shown = coloured(page, index, "true", TRUE)
+        shown = pixels_of(page, index) == TRUE
         expected = inner_outline(pooled(MASKS[index], 3 if index == 3 else 1))
         assert (expected >= shown).all()
         assert expected.any() == shown.any() == DEFECTIVE[index]
@@ -269,11 +268,13 @@ def test_reconstruction_and_opacity(open_page):
     assert picture.evaluate("async (image) => (await image.decode(), image.naturalWidth)") > 100
     button.click()
     assert not picture.is_visible()
-    page.locator("#opacity").fill("85")
-    opacity = card.locator("canvas.residual").evaluate(
-        "element => getComputedStyle(element).opacity"
-    )
-    assert float(opacity) == 0.85
+    look_at(page, 0)
+    page.locator("#slider").press("End")  # without an outline
+    for percent in (30, 85):
+        page.locator("#opacity").fill(str(percent))
+        next_frame(page)
+        alphas = np.unique(pixels_of(page, 0) >> 24)
+        np.testing.assert_allclose(alphas, [2.55 * percent], atol=0.5)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -5,30 +5,33 @@
 const report = JSON.parse(document.getElementById("report").textContent);
 const slider = document.getElementById("slider");
 const number = document.getElementById("number");
+const opacity = document.getElementById("opacity");
 const cards = new Map();
 let level = report.levels.indexOf(report.threshold);
 
-// Colours as canvases hold them: alpha, blue, green, red.
+// Pixels as canvases hold them: alpha, blue, green, red.
 const FOUND = 0xff005ed5, HALO = 0xb0000000, TRUE = 0xffb27200, TRUE_GAP = 0xd0ffffff;
 
 const threshold = () => report.levels[level];
 const position = (value) =>
   Math.min(Math.max((value - report.low) / (report.high - report.low), 0), 1);
 
-function lookup() {
+// What a pixel of each code looks like where there is no outline.
+function makeTints() {
   const text = getComputedStyle(document.documentElement).getPropertyValue("--colours");
   const stops = text.split(",").map((colour) => parseInt(colour.trim().slice(1), 16));
   const channel = (stop, shift) => (stops[stop] >> shift) & 255;
+  const alpha = Math.round(2.55 * opacity.value) << 24;
   return Uint32Array.from([report.levels[0], ...report.levels], (value) => {
     const place = position(value) * (stops.length - 1);
     const left = Math.min(Math.floor(place), stops.length - 2);
     const mix = (shift) => Math.round(
       channel(left, shift) + (place - left) * (channel(left + 1, shift) - channel(left, shift)));
-    return 0xff000000 | (mix(0) << 16) | (mix(8) << 8) | mix(16);
+    return alpha | (mix(0) << 16) | (mix(8) << 8) | mix(16);
   });
 }
 
-const LOOKUP = lookup();
+let tints = makeTints();
 
 // Cards: decoded when they come near the screen, dropped when they are far away ------------------
 
@@ -56,9 +59,25 @@ function neighbours(codes, rows, columns) {
   return [least, most];
 }
 
-function makeCanvas(card, name) {
+// For each level the number of pixels above it: where two are equal, so are the outlines.
+function countAbove(codes) {
+  const counts = new Uint32Array(256);
+  for (const code of codes) counts[code]++;
+  let above = codes.length;
+  return counts.map((count) => (above -= count));
+}
+
+function dashedEdge(mask, rows, columns) {
+  const [least] = neighbours(mask, rows, columns);
+  return Uint32Array.from(mask, (isDefect, i) => {
+    if (!isDefect || least[i]) return 0;
+    return ((i % columns) + Math.floor(i / columns)) % 8 < 5 ? TRUE : TRUE_GAP;
+  });
+}
+
+function makeCanvas(card) {
   const { grid: [rows, columns], factor } = card.payload;
-  const canvas = card.element.querySelector(`canvas.${name}`);
+  const canvas = card.element.querySelector("canvas");
   // The last blocks may reach beyond the image.
   canvas.style.width = `${(100 * columns * factor) / card.payload.shape[1]}%`;
   canvas.style.height = `${(100 * rows * factor) / card.payload.shape[0]}%`;
@@ -73,43 +92,39 @@ function makeCanvas(card, name) {
 async function show(card) {
   card.isNear = true;
   card.payload ??= JSON.parse(card.element.querySelector("script").textContent);
-  const { payload, element } = card;
-  const [rows, columns] = payload.grid;
-  element.querySelector(".photo").src = `data:image/webp;base64,${payload.photo}`;
-  const codes = await decode(payload.codes, columns);
-  const mask = payload.mask && (await decode(payload.mask, columns));
+  const { photo, grid: [rows, columns], codes: text, mask: maskText } = card.payload;
+  card.element.querySelector(".photo").src = `data:image/webp;base64,${photo}`;
+  const codes = await decode(text, columns);
+  const mask = maskText && (await decode(maskText, columns));
   if (!card.isNear) return;
-  const residual = makeCanvas(card, "residual");
-  residual.pixels.set(Uint32Array.from(codes, (code) => LOOKUP[code]));
-  residual.paint();
-  if (mask) drawMask(makeCanvas(card, "true"), mask, rows, columns);
-  [card.least, card.most] = neighbours(codes, rows, columns);
-  card.found = makeCanvas(card, "found");
-  card.codes = codes;
-  drawOutline(card);
+  const [least, most] = neighbours(codes, rows, columns);
+  const truth = mask ? dashedEdge(mask, rows, columns) : new Uint32Array(codes.length);
+  card.overlay = {
+    codes, least, most, truth, above: countAbove(codes), nFound: null, ...makeCanvas(card),
+  };
+  drawOverlay(card.overlay);
 }
 
 function hide(card) {
   card.isNear = false;
-  card.codes = card.least = card.most = card.found = null;
-  for (const canvas of card.element.querySelectorAll("canvas")) canvas.width = canvas.height = 0;
+  card.overlay = null;
+  const canvas = card.element.querySelector("canvas");
+  canvas.width = canvas.height = 0;
 }
 
-function drawOutline({ codes, least, most, found }) {
-  const { pixels } = found;
+// Map and outlines share a canvas: to a browser every canvas on the screen costs much.
+function drawOverlay(overlay) {
+  const { codes, least, most, truth, above, pixels } = overlay;
+  if (above[level] === overlay.nFound) return;
+  overlay.nFound = above[level];
+  const inForce = level;  // a local variable, since the loop is what the slider waits for
   for (let i = 0; i < codes.length; i++) {
-    pixels[i] = codes[i] > level ? (least[i] > level ? 0 : FOUND) : (most[i] > level ? HALO : 0);
+    const code = codes[i];
+    const isEdge = code > inForce && least[i] <= inForce;
+    const isHalo = code <= inForce && most[i] > inForce;
+    pixels[i] = isEdge ? FOUND : truth[i] || (isHalo ? HALO : tints[code]);
   }
-  found.paint();
-}
-
-function drawMask({ pixels, paint }, mask, rows, columns) {
-  const [least] = neighbours(mask, rows, columns);
-  for (let i = 0; i < mask.length; i++) {
-    const isDash = ((i % columns) + Math.floor(i / columns)) % 8 < 5;
-    pixels[i] = mask[i] && !least[i] ? (isDash ? TRUE : TRUE_GAP) : 0;
-  }
-  paint();
+  overlay.paint();
 }
 
 function toggleReconstruction(card) {
@@ -178,7 +193,7 @@ function draw() {
   slider.setAttribute("aria-valuetext", `${threshold()}: ${count()}`);
   for (const card of cards.values()) {
     labelCard(card);
-    if (card.codes) drawOutline(card);
+    if (card.overlay) drawOverlay(card.overlay);
   }
 }
 
@@ -213,8 +228,11 @@ number.addEventListener("change", () => {
 });
 document.getElementById("reset").addEventListener("click", () =>
   moveTo(report.levels.indexOf(report.threshold)));
-document.getElementById("opacity").addEventListener("input", (event) =>
-  document.documentElement.style.setProperty("--opacity", event.target.value / 100));
+opacity.addEventListener("input", () => {
+  tints = makeTints();
+  for (const { overlay } of cards.values()) if (overlay) overlay.nFound = null;
+  moveTo(level);
+});
 
 // Files opened from a disk have no clipboard of their own in some browsers.
 async function copy(text) {
