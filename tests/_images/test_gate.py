@@ -7,6 +7,7 @@ import tifffile
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
+from shared import cheap
 from skimage import data
 from sklearn import config_context
 from sklearn.pipeline import make_pipeline
@@ -20,9 +21,6 @@ from sklearn_ssimae.model_selection import pixel_scorer
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-CHEAP = dict(
-    patch_size=16, latent_dim=4, n_patches=32, max_iter=2, stride=8, random_state=0, smoothing=1.0
-)
 STACK = np.stack([data.grass()[9 * i : 9 * i + 20, :24] for i in range(6)])
 DEEP = STACK.astype(np.uint16) * 257
 UNIT = STACK / 255
@@ -32,7 +30,7 @@ COLOUR = data.astronaut()[100:124, 200:230]
 @pytest.fixture(scope="module")
 def fitted():
     return {
-        name: L2AutoencoderDetector(**CHEAP).fit(X)
+        name: cheap(smoothing=1.0).fit(X)
         for name, X in {"bytes": STACK, "deep": DEEP, "unit": UNIT, "list": list(STACK)}.items()
     }
 
@@ -87,13 +85,13 @@ def test_one_image_is_refused(fitted, learnt):
 
 def test_rows_after_rows(fitted):
     rows = STACK.reshape(6, -1)
-    detector = L2AutoencoderDetector(**CHEAP, image_shape=(20, 24)).fit(rows)
+    detector = cheap(smoothing=1.0, image_shape=(20, 24)).fit(rows)
     assert_array_equal(detector.transform(rows[:2]).ravel(), detector.transform(STACK[:2]).ravel())
 
 
 @pytest.mark.parametrize("X", [COLOUR, torch.from_numpy(COLOUR.copy())], ids=["array", "tensor"])
 def test_one_colour_image_is_refused(fitted, X):
-    for method in (L2AutoencoderDetector(**CHEAP).fit, fitted["bytes"].predict):
+    for method in (cheap(smoothing=1.0).fit, fitted["bytes"].predict):
         with pytest.raises(ValueError, match=r"one image \(h, w, c\).*X\[None\]"):
             method(X)
 
@@ -237,8 +235,8 @@ def test_frames_are_for_rows(fitted):
     masks[::2, 3:9, 3:9] = True
     labels = np.where(masks.any(axis=(1, 2)), -1, 1)
     rows = STACK.reshape(6, -1)
-    detector = L2AutoencoderDetector(**CHEAP, image_shape=(20, 24)).fit(rows)
-    thresholder = make_pipeline(L2AutoencoderDetector(**CHEAP), ResidualThresholder())
+    detector = cheap(smoothing=1.0, image_shape=(20, 24)).fit(rows)
+    thresholder = make_pipeline(cheap(smoothing=1.0), ResidualThresholder())
     plain_scores = [detector.score(rows, y) for y in (masks, labels)]
     with config_context(transform_output="pandas"):
         assert isinstance(fitted["bytes"].transform(STACK), np.ndarray)
@@ -265,7 +263,7 @@ def test_frames_are_for_rows(fitted):
 )
 def test_global_settings_change_no_result(fitted, setting):
     with config_context(**setting):
-        again = L2AutoencoderDetector(**CHEAP).fit(STACK)
+        again = cheap(smoothing=1.0).fit(STACK)
         assert_array_equal(again.transform(STACK), fitted["bytes"].transform(STACK))
         tensor = torch.from_numpy(STACK)
         assert_array_equal(again.score_samples(tensor), again.score_samples(STACK))
