@@ -1,5 +1,7 @@
 """What X may be, and what is refused: the same for all that takes images."""
 
+import zlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,14 +12,12 @@ from PIL import Image
 from shared import cheap
 from skimage import data
 from sklearn import config_context
-from sklearn.pipeline import make_pipeline
 
 from sklearn_ssimae import L2AutoencoderDetector, ResidualThresholder
 from sklearn_ssimae._images.collection import sequence_of_images
 from sklearn_ssimae._images.containers import plain
 from sklearn_ssimae._images.labels import good_images
 from sklearn_ssimae._images.values import resolve_data_range
-from sklearn_ssimae.model_selection import pixel_scorer
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -220,6 +220,37 @@ def test_tiff_files_that_pillow_cannot_read(tmp_path, pixels):
     assert_array_equal(image.squeeze(), pixels)
 
 
+@pytest.mark.parametrize(("kind", "n_channels"), [(2, 3), (4, 2), (6, 4)])
+def test_png_files_of_16_bit_colour_are_refused(tmp_path, kind, n_channels):
+    path = tmp_path / "image.png"
+    write_16_bit_png(path, bytes(2 * n_channels), kind)
+    with pytest.raises(OSError, match=r"image\.png.*16 bits a channel.*TIFF"):
+        _ = sequence_of_images([path])[0]
+
+
+def test_png_files_of_16_bit_grey_are_read(tmp_path):
+    path = tmp_path / "image.png"
+    write_16_bit_png(path, (40_001).to_bytes(2), kind=0)
+    image = sequence_of_images([path])[0]
+    assert (image.dtype, image.item()) == (np.uint16, 40_001)
+
+
+def write_16_bit_png(path, pixel, kind):
+    """One pixel, as Pillow cannot write it. The kinds are those of the PNG specification."""
+
+    def chunk(name, content):
+        checksum = zlib.crc32(name + content).to_bytes(4)
+        return len(content).to_bytes(4) + name + content + checksum
+
+    header = (1).to_bytes(4) * 2 + bytes([16, kind, 0, 0, 0])
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" + pixel))
+        + chunk(b"IEND", b"")
+    )
+
+
 def test_16_bit_colour_that_cannot_be_read_is_refused(tmp_path):
     path = tmp_path / "image.ppm"
     path.write_bytes(b"P6 2 1 65535 " + bytes(12))
@@ -228,27 +259,6 @@ def test_16_bit_colour_that_cannot_be_read_is_refused(tmp_path):
 
 
 # scikit-learn's settings --------------------------------------------------------------
-
-
-def test_frames_are_for_rows(fitted):
-    masks = np.zeros(STACK.shape, bool)
-    masks[::2, 3:9, 3:9] = True
-    labels = np.where(masks.any(axis=(1, 2)), -1, 1)
-    rows = STACK.reshape(6, -1)
-    detector = cheap(smoothing=1.0, image_shape=(20, 24)).fit(rows)
-    thresholder = make_pipeline(cheap(smoothing=1.0), ResidualThresholder())
-    plain_scores = [detector.score(rows, y) for y in (masks, labels)]
-    with config_context(transform_output="pandas"):
-        assert isinstance(fitted["bytes"].transform(STACK), np.ndarray)
-        assert isinstance(fitted["bytes"].transform(list(STACK)), list)
-        assert isinstance(detector.transform(rows), pd.DataFrame)
-        assert [detector.score(rows, y) for y in (masks, labels)] == plain_scores
-        for X in (STACK, list(STACK)):
-            assert thresholder.fit(X).predict(X).shape == (6,)
-        for metric in ("roc_auc", "iou"):
-            assert 0 <= pixel_scorer(metric)(detector, rows, masks) <= 1
-        of_rows = make_pipeline(detector, ResidualThresholder()).fit(rows)
-        assert 0 <= pixel_scorer("iou")(of_rows, rows, masks) <= 1
 
 
 @pytest.mark.parametrize(
