@@ -11,9 +11,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import shared
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
-from skimage import data
+from shared import cheap
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.pipeline import make_pipeline
@@ -35,15 +36,14 @@ from sklearn_ssimae.export import to_onnx
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 TOLERANCE = dict(atol=1e-4, rtol=0)
-CHEAPEST = dict(patch_size=16, latent_dim=8, n_patches=32, max_iter=2, stride=6, random_state=0)
 DETECTORS = {
-    "ssim": SSIMAutoencoderDetector(**CHEAPEST),
-    "ssim-gaussian": SSIMAutoencoderDetector(
-        window="gaussian", window_size=7, alpha=2, beta=0, gamma=0.5, **CHEAPEST
+    "ssim": cheap(SSIMAutoencoderDetector),
+    "ssim-gaussian": cheap(
+        SSIMAutoencoderDetector, window="gaussian", window_size=7, alpha=2, beta=0, gamma=0.5
     ),
-    "l2": L2AutoencoderDetector(**CHEAPEST),
-    "vae": VAEDetector(n_latent_samples=3, **CHEAPEST),
-    "fmae": FMAEDetector(feature_extractor=torch.nn.Conv2d(3, 4, 3), **CHEAPEST),
+    "l2": cheap(),
+    "vae": cheap(VAEDetector, n_latent_samples=3),
+    "fmae": cheap(FMAEDetector),
 }
 SMALLER_THAN_A_PATCH = (9, 29)
 LARGER = (31, 42)
@@ -51,11 +51,7 @@ LARGER = (31, 42)
 
 def texture(n, height, width, *channels, low=-20.0, high=230.0):
     """Cuts (n, h, w[, c]) out of a real texture, float32 in [low, high]."""
-    grass = data.grass() / 255
-    cuts = np.stack([grass[9 * i : 9 * i + height, 5 * i : 5 * i + width] for i in range(n)])
-    if channels:
-        cuts = np.stack([cuts ** (1 + c / 2) for c in range(channels[0])], axis=-1)
-    return (low + (high - low) * cuts).astype(np.float32)
+    return (low + (high - low) * shared.texture(n, height, width, *channels)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +176,7 @@ def test_bfloat16_is_exported_as_float32(fitted):
 
 def test_integers_are_scored_as_float32_in_their_own_units():
     images = texture(3, *LARGER, low=0, high=65535).astype(np.uint16)
-    detector = L2AutoencoderDetector(**CHEAPEST).fit(images)
+    detector = cheap().fit(images)
     maps = traceable_maps(detector, images.astype(np.float32))
     assert_allclose(maps, detector.transform(images), **TOLERANCE)
 

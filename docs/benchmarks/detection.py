@@ -24,23 +24,16 @@ import copy
 import json
 import resource
 import time
-import warnings
 from pathlib import Path
 
 import joblib
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import roc_auc_score
 
-from sklearn_ssimae import (
-    FMAEDetector,
-    L2AutoencoderDetector,
-    SSIMAutoencoderDetector,
-    VAEDetector,
-)
+from sklearn_ssimae._cli.files import DETECTORS
+from sklearn_ssimae._cli.train import epochs_within
 from sklearn_ssimae.datasets import load_mvtec_ad
 from sklearn_ssimae.inspection import ResidualMapDisplay
 from sklearn_ssimae.metrics import (
@@ -49,12 +42,6 @@ from sklearn_ssimae.metrics import (
     pro_auc_score,
 )
 
-DETECTORS = {
-    "ssim": SSIMAutoencoderDetector,
-    "l2": L2AutoencoderDetector,
-    "vae": VAEDetector,
-    "fmae": FMAEDetector,
-}
 COLUMNS = {
     "detector": "{:>8}",
     "seed": "{:>4}",
@@ -84,21 +71,6 @@ def parse_parameters(text):
         except (ValueError, SyntaxError):
             parameters[name] = value
     return parameters
-
-
-def epochs_within(minutes, detector, images):
-    """How many epochs take so long, judged by one that is thrown away.
-
-    The learning rate follows a cycle, which has to know its length beforehand.
-    """
-    trial = clone(detector).set_params(threshold=1.0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        # The first step of all takes longer than those that follow.
-        trial.set_params(max_iter=1, n_patches=detector.batch_size).fit(images)
-        started = time.perf_counter()
-        trial.set_params(n_patches=detector.n_patches).partial_fit(images)
-    return max(1, round(60 * minutes / (time.perf_counter() - started)))
 
 
 def evaluate(detector, data):
@@ -150,7 +122,7 @@ def fit(name, seed, options, data):
     """A detector, and what its fit took."""
     detector = DETECTORS[name](random_state=seed, **options.set)
     if options.minutes:
-        n_epochs = epochs_within(options.minutes, detector, data.train)
+        n_epochs = epochs_within(60 * options.minutes, detector, data.train)
         # Trained to the end of the learning rate's cycle.
         detector.set_params(max_iter=n_epochs, n_iter_no_change=n_epochs)
     started, cpu_started = time.perf_counter(), cpu_seconds()
@@ -198,7 +170,7 @@ def parse(arguments=None):
     add = parser.add_argument
     add("folder", type=Path, help="category in the layout of MVTec AD")
     add("--detectors", nargs="+", choices=DETECTORS, default=list(DETECTORS))
-    add("--minutes", type=float, help="training time of each fit; default: the default epochs")
+    add("--minutes", type=float, help="time of each fit; default: the default epochs")
     add("--set", type=parse_parameters, default={}, help="parameters of all, NAME=VALUE,...")
     add("--also", type=parse_parameters, action="append", default=[], help="maps to try besides")
     add("--again", action="store_true", help="score what --output holds; no new fit")

@@ -25,7 +25,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sklearn_ssimae._maps.windows import Window, WindowMean, by_rows, make_window_mean
+from sklearn_ssimae._maps.windows import (
+    TraceableWindowMean,
+    Window,
+    WindowMean,
+    by_rows,
+    make_window_mean,
+)
 
 # The defaults are Wang et al.'s constants at a data range of 1. The paper prints 0.01
 # and 0.03; docs/benchmarks.md holds what either does on real data.
@@ -82,7 +88,8 @@ def ssim_map(
     -------
     ssim : ndarray or Tensor of shape (..., h, w)
         Values in [-1, 1]; exactly 1 where the windows are identical. An ndarray for
-        ndarrays, a tensor for tensors, differentiable (once) in `x` and `y`.
+        ndarrays, a tensor for tensors, differentiable in `x` and `y`: once, and as often as
+        wanted under `torch.func`.
 
     Raises
     ------
@@ -129,12 +136,11 @@ def ssim_map(
     True
     """
     _check_parameters(window_size, window, sigma, c1, c2, alpha, beta, gamma)
-    # An exporter follows neither buffers that are written to nor autograd functions.
-    traced = torch.compiler.is_compiling()
     filter_ = make_window_mean(window_size, window, sigma)
     a, b = _as_tensors(x, y)
     if alpha == beta == gamma == 1:
-        ssim = (_traceable_ssim if traced else _SSIM.apply)(a, b, filter_, c1, c2)
+        function = _traceable_ssim if isinstance(filter_, TraceableWindowMean) else _SSIM.apply
+        ssim = function(a, b, filter_, c1, c2)
     else:
         luminance, contrast, structure = _components(a, b, filter_, c1, c2)
         ssim = (
@@ -196,7 +202,7 @@ def ssim_components(
     """
     _check_parameters(window_size, window, sigma, c1, c2, alpha, beta, gamma)
     a, b = _as_tensors(x, y)
-    parts = _components(a, b, WindowMean(window_size, window, sigma), c1, c2)
+    parts = _components(a, b, make_window_mean(window_size, window, sigma), c1, c2)
     luminance, contrast, structure = (
         _like(_signed_power(part, exponent), x)
         for part, exponent in zip(parts, (alpha, beta, gamma), strict=True)
@@ -295,7 +301,8 @@ def _moments(x: Tensor, y: Tensor, shift: Tensor, out: _Outputs) -> list[Tensor]
     """What the window means are taken of: x, y, xy and (x - y)² of shifted images."""
     xs, ys = torch.sub(x, shift, out=out[0]), torch.sub(y, shift, out=out[1])
     product = torch.mul(xs, ys, out=out[2])
-    return [xs, ys, product, torch.sub(xs, ys, out=out[3]).square_()]
+    difference = torch.sub(xs, ys, out=out[3])
+    return [xs, ys, product, torch.square(difference, out=out[3])]
 
 
 def _brackets(
@@ -310,16 +317,17 @@ def _brackets(
     mx, my, r, distance = means
     ux, uy = torch.add(mx, shift, out=out[0]), torch.add(my, shift, out=out[1])
     a1 = torch.mul(ux, uy, out=out[2]).add_(c1 / 2)
-    squared_mean = torch.sub(mx, my, out=out[3]).square_()
+    squared_mean = torch.square(torch.sub(mx, my, out=out[3]), out=out[3])
     a2 = torch.addcmul(r, mx, my, value=-1, out=out[4]).add_(c2 / 2)
-    variance = torch.sub(distance, squared_mean, out=out[5]).clamp_(min=0)
+    variance = torch.sub(distance, squared_mean, out=out[5])
+    variance = torch.clamp(variance, min=0, out=out[5])
     b1 = torch.add(a1, squared_mean, alpha=0.5, out=out[3])
     b2 = torch.add(a2, variance, alpha=0.5, out=out[5])
     return a1, a2, b1, b2
 
 
 def _traceable_ssim(x: Tensor, y: Tensor, window_mean: WindowMean, c1: float, c2: float) -> Tensor:
-    """`_SSIM` in operations that an exporter can follow."""
+    """`_SSIM` in operations that torch can follow, of any derivative."""
     shift = x.mean(dim=(-2, -1), keepdim=True)
     fresh = (None,) * 6
     means = window_mean(torch.stack(_moments(x, y, shift, fresh))).unbind(0)
@@ -335,7 +343,11 @@ def _components(
     xs, ys = x - shift, y - shift
     difference = xs - ys
     moments = torch.stack([xs, ys, xs * xs, ys * ys, difference * difference])
-    mx, my, mxx, myy, distance = _Filter.apply(moments, window_mean)
+    if isinstance(window_mean, TraceableWindowMean):
+        means = window_mean(moments)
+    else:
+        means = _Filter.apply(moments, window_mean)
+    mx, my, mxx, myy, distance = means
     sigma_x = ((mxx - mx * mx).clamp(min=0) + _VARIANCE_EPS).sqrt()
     sigma_y = ((myy - my * my).clamp(min=0) + _VARIANCE_EPS).sqrt()
     # Each is 1 minus what it lacks of 1: exactly 1 for identical windows, never more, and

@@ -139,7 +139,7 @@ def by_rows(images: Tensor) -> Tensor:
 
 
 class TraceableWindowMean(WindowMean):
-    """The same in operations that an exporter can follow: no buffer is written to."""
+    """The same in operations that torch can follow: no buffer is written to."""
 
     def __call__(self, images: Tensor) -> Tensor:
         """Filter the last two axes."""
@@ -157,9 +157,14 @@ class TraceableWindowMean(WindowMean):
 
 
 def make_window_mean(window_size: int, window: Window, sigma: float) -> WindowMean:
-    """The window mean that suits where it is called: in a model that is being traced, or not."""
-    kind = TraceableWindowMean if torch.compiler.is_compiling() else WindowMean
-    return kind(window_size, window, sigma)
+    """The window mean that suits where it is called: followed by torch, or not.
+
+    Exporters, compilers and the transforms of `torch.func` follow neither buffers that are
+    written to nor the package's autograd functions.
+    """
+    # torch has no public name for the second; torch.autograd.Function asks the same.
+    followed = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    return (TraceableWindowMean if followed else WindowMean)(window_size, window, sigma)
 
 
 def _window_weights(window_size: int, window: Window, sigma: float) -> tuple[float, ...]:

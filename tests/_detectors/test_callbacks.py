@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from shared import cheap
 from skimage import data
 from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.exceptions import ConvergenceWarning
@@ -13,25 +14,11 @@ from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from sklearn_ssimae import (
-    FMAEDetector,
-    L2AutoencoderDetector,
-    ResidualThresholder,
-)
+from sklearn_ssimae import ResidualThresholder
 from sklearn_ssimae.datasets import add_synthetic_defects
 from sklearn_ssimae.model_selection import pixel_scorer
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-
-
-def cheap(cls=L2AutoencoderDetector, **params):
-    """A detector that fits in a moment."""
-    cheapest = dict(
-        patch_size=16, latent_dim=4, n_patches=16, max_iter=3, stride=16, random_state=0
-    )
-    if issubclass(cls, FMAEDetector):
-        cheapest["feature_extractor"] = torch.nn.AvgPool2d(3)
-    return cls(**{**cheapest, **params})
 
 
 def surface(n=4):
@@ -84,7 +71,7 @@ class Recorder:
 def test_an_epoch_is_a_task(cls):
     X, masks = surface()
     recorder = Recorder()
-    cheap(cls, max_iter=2).set_callbacks(recorder).fit(X, masks)
+    cheap(cls).set_callbacks(recorder).fit(X, masks)
     assert recorder.events == [
         "setup",
         "begin fit",
@@ -107,7 +94,8 @@ def test_callbacks_do_not_change_what_is_learnt(cls):
 def test_every_epoch_gives_a_fitted_detector_of_its_own(cls):
     X, masks = surface()
     recorder = Recorder()
-    detector = cheap(cls, learning_rate="constant").set_callbacks(recorder).fit(X, masks)
+    detector = cheap(cls, learning_rate="constant", max_iter=3).set_callbacks(recorder)
+    detector.fit(X, masks)
     *models, last = recorder.models
     assert [model.n_iter_ for model in models] == [1, 2, 3]
     assert [len(model.loss_curve_) for model in models] == [1, 2, 3]
@@ -136,7 +124,7 @@ def test_scoring_monitor(cls):
     names = ["roc_auc", "average_precision", "iou"]
     monitor = ScoringMonitor(scoring={name: pixel_scorer(name) for name in names})
     recorder = Recorder()
-    detector = cheap(cls, threshold=0.1).set_callbacks(monitor, recorder)
+    detector = cheap(cls, max_iter=3, threshold=0.1).set_callbacks(monitor, recorder)
     detector.fit(X, masks)
     rows = [row for row in monitor.get_logs().data if row["task_name"] != "fit"]
     assert [row["task_name"] for row in rows] == ["epoch 1", "epoch 2", "epoch 3"]
@@ -153,7 +141,7 @@ def test_scoring_monitor_in_pipeline_and_search():
     pipeline = Pipeline(
         [
             ("prepare", FunctionTransformer(np.sqrt)),
-            ("detector", cheap(max_iter=2, threshold=0.1).set_callbacks(monitor)),
+            ("detector", cheap(threshold=0.1).set_callbacks(monitor)),
             ("thresholder", ResidualThresholder()),
         ]
     )
@@ -170,12 +158,12 @@ def test_scoring_monitor_in_pipeline_and_search():
 def test_progress_bar(kind, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     X, masks = surface()
-    pipeline = make_pipeline(cheap(max_iter=2), ResidualThresholder())
+    pipeline = make_pipeline(cheap(), ResidualThresholder())
     options = dict(param_grid={}, scoring=pixel_scorer("iou"), cv=KFold(2))
     estimator, bar, n_fits = {
-        "detector": (cheap(max_iter=2), ProgressBar(), 1),
+        "detector": (cheap(), ProgressBar(), 1),
         "pipeline": (pipeline, ProgressBar(), 1),
-        "search": (GridSearchCV(cheap(max_iter=2), **options), ProgressBar(), 3),
+        "search": (GridSearchCV(cheap(), **options), ProgressBar(), 3),
         "search of pipelines": (
             GridSearchCV(pipeline, **options),
             ProgressBar(max_propagation_depth=2),
@@ -218,7 +206,7 @@ def test_keyboard_interrupt_keeps_the_network(cls, epoch):
             raise KeyboardInterrupt
 
     recorder = Recorder(at_epoch_end=press_ctrl_c)
-    detector = cheap(cls, contamination=0.1).set_callbacks(recorder)
+    detector = cheap(cls, max_iter=3, contamination=0.1).set_callbacks(recorder)
     with pytest.warns(ConvergenceWarning, match="interrupted"):
         detector.fit(X, masks)
     assert detector.n_iter_ == len(detector.loss_curve_) == epoch
@@ -239,7 +227,8 @@ def test_keyboard_interrupt_within_an_epoch(monkeypatch):
 
     monkeypatch.setattr(torch.optim.Adam, "step", step)
     with pytest.warns(ConvergenceWarning, match="interrupted"):
-        detector = cheap(learning_rate="constant", batch_size=8).fit(X)  # two steps an epoch
+        # Two steps an epoch.
+        detector = cheap(n_patches=16, learning_rate="constant", batch_size=8).fit(X)
     assert detector.n_iter_ == 1
     assert np.isfinite(detector.transform(X)).all()
 
@@ -259,7 +248,7 @@ def test_early_stopping_waits_until_the_network_has_begun_to_learn():
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 def test_training_goes_on_from_the_network_as_it_was(cls, method):
     X, masks = surface(8)
-    detector = cheap(cls, warm_start=method == "fit")
+    detector = cheap(cls, max_iter=3, warm_start=method == "fit")
     getattr(detector, method)(X[:4], masks[:4])
     before, loss_curve = weights(detector), list(detector.loss_curve_)
     recorder = Recorder()

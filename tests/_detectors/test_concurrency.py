@@ -6,25 +6,13 @@ from threading import Barrier
 
 import numpy as np
 import pytest
-import torch
 from joblib import Parallel, delayed
+from shared import DETECTORS, cheap
 from skimage import data
 from sklearn.exceptions import ConvergenceWarning
 
-from sklearn_ssimae import (
-    FMAEDetector,
-    L2AutoencoderDetector,
-    SSIMAutoencoderDetector,
-    VAEDetector,
-)
+from sklearn_ssimae import SSIMAutoencoderDetector
 
-CHEAPEST = dict(patch_size=16, latent_dim=4, n_patches=32, max_iter=2, stride=8, random_state=0)
-DETECTORS = [
-    SSIMAutoencoderDetector(**CHEAPEST),
-    L2AutoencoderDetector(**CHEAPEST),
-    VAEDetector(**CHEAPEST),
-    FMAEDetector(feature_extractor=torch.nn.AvgPool2d(3), **CHEAPEST),
-]
 METHODS = ["transform", "reconstruct", "segment", "score_samples", "decision_function", "predict"]
 N_THREADS = 8
 
@@ -39,9 +27,9 @@ def fit(detector, X):
         return detector.fit(X)
 
 
-@pytest.fixture(scope="module", params=DETECTORS, ids=lambda detector: type(detector).__name__)
+@pytest.fixture(scope="module", params=DETECTORS, ids=lambda cls: cls.__name__)
 def fitted(request):
-    return fit(request.param, cuts(4, 20, 24))
+    return fit(cheap(request.param), cuts(4, 20, 24))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -75,7 +63,7 @@ def test_joblib_scores(fitted, backend):
 def test_joblib_fits(backend):
     """Fits at the same time do not disturb each other."""
     X = cuts(4, 20, 24)
-    detectors = [SSIMAutoencoderDetector(**{**CHEAPEST, "random_state": seed}) for seed in range(4)]
+    detectors = [cheap(SSIMAutoencoderDetector, random_state=seed) for seed in range(4)]
     expected = [fit(detector, X).transform(X) for detector in detectors]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 from numpy.testing import assert_array_equal
+from shared import cheap
 from skimage import data
 from sklearn.model_selection import GridSearchCV, KFold
 
@@ -31,7 +32,6 @@ METHODS = [
     "decision_function",
     "predict",
 ]
-CHEAP = dict(patch_size=16, latent_dim=4, n_patches=16, max_iter=2, stride=16, random_state=0)
 
 
 def surface(n=7, height=24, width=32, dtype=np.uint8):
@@ -42,7 +42,7 @@ def surface(n=7, height=24, width=32, dtype=np.uint8):
 @pytest.fixture(scope="module")
 def detector():
     # A threshold that marks some of the images.
-    return SSIMAutoencoderDetector(**CHEAP, contamination=0.3).fit(surface())
+    return cheap(SSIMAutoencoderDetector, contamination=0.3).fit(surface())
 
 
 @pytest.fixture(scope="module")
@@ -100,12 +100,12 @@ def test_colour_and_rows(kind, dtype):
 
 
 def fitted_on(X, image_shape):
-    return VAEDetector(**{**CHEAP, "max_iter": 1}, image_shape=image_shape).fit(X)
+    return cheap(VAEDetector, max_iter=1, image_shape=image_shape).fit(X)
 
 
 def test_rows_after_a_fit_on_a_sequence():
     X = surface()
-    detector = L2AutoencoderDetector(**CHEAP, image_shape=(24, 32)).fit(list(X))
+    detector = cheap(image_shape=(24, 32)).fit(list(X))
     rows = X.reshape(len(X), -1)
     lazy = detector.transform(da.from_array(rows, chunks=(4, -1)))
     assert_array_equal(lazy.compute(), detector.transform(rows))
@@ -127,7 +127,7 @@ def test_nothing_is_computed_before_it_is_asked_for(detector):
 
 def test_a_later_fit_changes_no_earlier_result():
     X = surface()
-    detector = L2AutoencoderDetector(**CHEAP).fit(X)
+    detector = cheap().fit(X)
     expected = detector.transform(X)
     lazy = detector.transform(da.from_array(X, chunks=(3, -1, -1)))
     detector.set_params(random_state=1).fit(X)
@@ -279,7 +279,7 @@ def test_search_on_the_cluster(client):
 
     def search():
         return GridSearchCV(
-            L2AutoencoderDetector(**CHEAP),
+            cheap(),
             {"latent_dim": [2, 5], "learning_rate": ["constant", "trapezoid"]},
             scoring=pixel_scorer("roc_auc"),
             cv=KFold(2),

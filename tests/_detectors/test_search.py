@@ -6,7 +6,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from shared import DETECTORS
+from shared import DETECTORS, cheap
 from skimage import color, data, filters, io
 from sklearn.base import clone
 from sklearn.exceptions import UndefinedMetricWarning
@@ -23,7 +23,6 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_ssimae import (
-    FMAEDetector,
     L2AutoencoderDetector,
     ResidualThresholder,
     SSIMAutoencoderDetector,
@@ -33,23 +32,6 @@ from sklearn_ssimae.datasets import add_synthetic_defects
 from sklearn_ssimae.model_selection import LockingMemory, pixel_scorer
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-
-
-class MeanFilters(torch.nn.Module):
-    """Features without weights."""
-
-    def forward(self, images):
-        return torch.nn.functional.avg_pool2d(images, 3)
-
-
-def cheap(cls=L2AutoencoderDetector, **params):
-    """A detector that fits in a moment."""
-    cheapest = dict(
-        patch_size=16, latent_dim=4, n_patches=16, max_iter=2, stride=16, random_state=0
-    )
-    if issubclass(cls, FMAEDetector):
-        cheapest["feature_extractor"] = MeanFilters()
-    return cls(**{**cheapest, **params})
 
 
 def surface(n=6, height=24, width=32):

@@ -7,6 +7,7 @@ import warnings
 import joblib
 import numpy as np
 import pytest
+import shared
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import norm
@@ -25,17 +26,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 def cheap(**params):
     """A detector that fits in a moment, with maps as they are before the opening."""
-    cheapest = dict(patch_size=16, latent_dim=8, n_patches=32, max_iter=2, stride=5)
-    return VAEDetector(
-        **{
-            **cheapest,
-            "residual": "plain",
-            "opening_diameter": None,
-            "smoothing": 0,
-            "random_state": 0,
-            **params,
-        }
-    )
+    plain = {"residual": "plain", "opening_diameter": None, "smoothing": 0}
+    return shared.cheap(VAEDetector, **{**plain, **params})
 
 
 @pytest.fixture(scope="module", params=[(), (3,)], ids=["grey", "colour"])
@@ -43,7 +35,7 @@ def fitted(request):
     """A detector whose draws of one patch, and variances of its pixels, differ widely."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        detector = cheap(data_range=(0, 1), learning_rate_init=1e-4)
+        detector = cheap(data_range=(0, 1), learning_rate_init=1e-4, stride=5)
         detector.fit(texture(4, 30, 30, *request.param))
     latent, output = detector.network_.encoder[-1], detector.network_.decoder[-1]
     with torch.no_grad():

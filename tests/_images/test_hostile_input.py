@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
+from shared import cheap
 from skimage import data
 from sklearn.exceptions import ConvergenceWarning
 
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:The images are of 16 bits:UserWarning",
     # scikit-learn's, before it refuses infinite values.
     "ignore:invalid value encountered in reduce:RuntimeWarning",
-    "ignore:overflow encountered in reduce:RuntimeWarning",
+    "ignore:overflow encountered in (reduce|cast):RuntimeWarning",
 )
 
 
@@ -41,7 +42,6 @@ def hostile(function):
     return settings(max_examples=N_EXAMPLES, **options)(function)
 
 
-CHEAPEST = dict(patch_size=16, latent_dim=4, n_patches=32, max_iter=2, stride=16, random_state=0)
 TEXTURE = np.stack([data.grass()[9 * i : 9 * i + 20, :24] for i in range(4)])
 
 
@@ -51,10 +51,10 @@ def fit(detector, X):
         return detector.fit(X)
 
 
-GREY = fit(SSIMAutoencoderDetector(**CHEAPEST), list(TEXTURE / 255))
-VARIATIONAL = fit(VAEDetector(**CHEAPEST), list(TEXTURE / 255))
-GREY_BYTES = fit(SSIMAutoencoderDetector(**CHEAPEST), list(TEXTURE))
-COLOUR_BYTES = fit(SSIMAutoencoderDetector(**CHEAPEST), list(np.stack([TEXTURE] * 3, axis=-1)))
+GREY = fit(cheap(SSIMAutoencoderDetector, stride=16), list(TEXTURE / 255))
+VARIATIONAL = fit(cheap(VAEDetector, stride=16), list(TEXTURE / 255))
+GREY_BYTES = fit(cheap(SSIMAutoencoderDetector, stride=16), list(TEXTURE))
+COLOUR_BYTES = fit(cheap(SSIMAutoencoderDetector, stride=16), list(np.stack(3 * [TEXTURE], -1)))
 
 # Arrays ------------------------------------------------------------------------------
 
@@ -231,7 +231,7 @@ def test_arrays(detector, case):
 @hostile
 @given(case=cases())
 def test_fit(case):
-    detector = SSIMAutoencoderDetector(**{**CHEAPEST, "n_patches": 8, "max_iter": 1})
+    detector = cheap(SSIMAutoencoderDetector, n_patches=8, max_iter=1, stride=16)
     _, error = outcome(detector.fit, case.X)
     if error is not None:
         assert not hasattr(detector, "network_")
@@ -253,7 +253,7 @@ def test_fit(case):
 )
 @pytest.mark.parametrize("method", ["fit", "transform", "predict"])
 def test_what_is_no_image(method, X):
-    detector = SSIMAutoencoderDetector(**{**CHEAPEST, "n_patches": 8, "max_iter": 1})
+    detector = cheap(SSIMAutoencoderDetector, n_patches=8, max_iter=1, stride=16)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

@@ -12,8 +12,8 @@ import torch
 import zarr
 from numpy.testing import assert_array_equal
 from PIL import Image
+from shared import cheap
 
-from sklearn_ssimae import L2AutoencoderDetector
 from sklearn_ssimae._images.collection import StoredImages, is_stored
 from sklearn_ssimae._training import crops
 from sklearn_ssimae._training.crops import CropSampler
@@ -21,8 +21,6 @@ from sklearn_ssimae._training.reading import Reading
 from sklearn_ssimae._training.trainer import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-
-CHEAP = dict(patch_size=16, latent_dim=4, n_patches=16, max_iter=3, stride=16, random_state=0)
 
 
 def noise(shape, dtype):
@@ -68,8 +66,8 @@ def test_fit_and_results_are_those_of_an_array_in_memory(store, shape, dtype, tm
     stored = store(X, tmp_path)
     assert is_stored(stored) and not is_stored(X)
     y = np.array([1, 1, -1, 1, 1, 1, -1, 1, 1])
-    expected = L2AutoencoderDetector(**CHEAP).fit(X, y)
-    detector = L2AutoencoderDetector(**CHEAP).fit(stored, y)
+    expected = cheap().fit(X, y)
+    detector = cheap().fit(stored, y)
     assert_same_model(detector, expected)
     assert_array_equal(np.asarray(detector.transform(stored)), expected.transform(X))
     assert_array_equal(np.asarray(detector.predict(stored)), expected.predict(X))
@@ -83,7 +81,7 @@ def test_the_array_is_never_whole_in_memory(store, tmp_path, monkeypatch):
     n_bytes = X.nbytes
     del X
     monkeypatch.setattr(crops, "CACHE_BYTES", 10 * 2**18)
-    detector = L2AutoencoderDetector(**{**CHEAP, "n_patches": 400, "max_iter": 2}, threshold=1)
+    detector = cheap(n_patches=400, stride=16, threshold=1)
     gc.collect()
     tracemalloc.start()
     detector.fit(stored)
@@ -121,7 +119,7 @@ class OnDisk:
 
 def test_images_are_taken_one_by_one():
     stored = OnDisk(80)
-    detector = L2AutoencoderDetector(**{**CHEAP, "n_patches": 160}, threshold=1).fit(stored)
+    detector = cheap(n_patches=160, stride=16, threshold=1).fit(stored)
     assert 1 <= stored.most <= 4  # the thread that reads ahead holds some, too
     stored.most = 0
     detector.score_samples(stored)
@@ -140,7 +138,7 @@ def test_an_image_of_wrong_values_is_named(tmp_path):
     X = noise((9, 24, 32), np.float64)
     X[6, 3, 3] = np.nan
     with pytest.raises(ValueError, match=r"image 6: .*NaN"):
-        L2AutoencoderDetector(**CHEAP).fit(memmap(X, tmp_path))
+        cheap().fit(memmap(X, tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -149,14 +147,14 @@ def test_an_image_of_wrong_values_is_named(tmp_path):
 )
 def test_stored_arrays_of_wrong_shapes(shape, message):
     with pytest.raises(ValueError, match=message):
-        L2AutoencoderDetector(**CHEAP).fit(da.zeros(shape, dtype=np.uint8))
+        cheap().fit(da.zeros(shape, dtype=np.uint8))
 
 
 def test_fit_on_a_dask_array_of_unknown_length():
     X = da.from_array(noise((9, 24, 32), np.uint8), chunks=(3, -1, -1))
     X = X[X.mean(axis=(1, 2)) >= 0]
     with pytest.raises(ValueError, match=r"unknown length.*X\.compute_chunk_sizes\(\)"):
-        L2AutoencoderDetector(**CHEAP).fit(X)
+        cheap().fit(X)
 
 
 # Reading while the network trains -----------------------------------------------------
@@ -242,7 +240,7 @@ def test_a_sampler_goes_on_from_its_state(n_epochs, monkeypatch):
 
 
 def test_fit_from_files_repeats_itself_and_leaves_no_thread(files):
-    first, again = (L2AutoencoderDetector(**CHEAP).fit(files) for _ in range(2))
+    first, again = (cheap().fit(files) for _ in range(2))
     assert_same_model(again, first)
     assert threads() == []
 
@@ -251,7 +249,7 @@ def test_a_damaged_file_is_named_and_no_thread_is_left(files):
     for path in files[::3]:
         path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(OSError, match=r"image \d+ cannot be read: .*\d+\.png"):
-        L2AutoencoderDetector(**{**CHEAP, "max_iter": 40}).fit(files)
+        cheap(max_iter=40).fit(files)
     assert threads() == []
 
 
@@ -261,7 +259,7 @@ def test_an_error_of_the_training_stops_the_thread(files, monkeypatch):
 
     monkeypatch.setattr(Trainer, "_run_steps", fail)
     with pytest.raises(RuntimeError, match="a step fails"):
-        L2AutoencoderDetector(**CHEAP).fit(files)
+        cheap().fit(files)
     assert threads() == []
 
 
@@ -269,7 +267,7 @@ def test_few_files_are_open_to_an_epoch(files, monkeypatch):
     opened = []
     pillow_open = Image.open
     monkeypatch.setattr(Image, "open", lambda path: opened.append(path) or pillow_open(path))
-    L2AutoencoderDetector(**CHEAP, threshold=1, residual="plain", smoothing=0).fit(files)
+    cheap(n_patches=16, max_iter=3, threshold=1, residual="plain", smoothing=0).fit(files)
     # The first image, for its dtype and channels; 8 for a look at the data; two images an epoch,
     # and as many read ahead.
     assert len(opened) <= 2 + 2 * 8 + 2 * (3 + 1)

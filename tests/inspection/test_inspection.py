@@ -7,16 +7,12 @@ import sys
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from shared import cheap
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import auc, roc_curve
 from sklearn.pipeline import make_pipeline
 
-from sklearn_ssimae import (
-    L2AutoencoderDetector,
-    ResidualThresholder,
-    ssim_components,
-    ssim_map,
-)
+from sklearn_ssimae import ResidualThresholder, ssim_components, ssim_map
 from sklearn_ssimae.inspection import (
     PixelCurveDisplay,
     ResidualMapDisplay,
@@ -45,9 +41,7 @@ def masks():
 
 
 def fitted(X, **parameters):
-    detector = L2AutoencoderDetector(
-        patch_size=16, latent_dim=2, n_patches=8, max_iter=1, random_state=0, **parameters
-    )
+    detector = cheap(max_iter=1, **parameters)
     with pytest.warns(ConvergenceWarning):
         return detector.fit(X)
 
