@@ -17,6 +17,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "myst_parser",
     "numpydoc",
+    "sphinx_design",
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build", "benchmarks/*"]
@@ -95,4 +96,7 @@ html_theme_options = {
     "show_toc_level": 2,
     "header_links_before_dropdown": 6,
 }
-html_sidebars = {"index": []}
+# Pages that stand for themselves: their side bar would be empty.
+html_sidebars = dict.fromkeys(
+    ("index", "start", "line", "benchmarks", "speed", "comparison", "genindex", "search"), []
+)
