@@ -97,6 +97,5 @@ html_theme_options = {
     "header_links_before_dropdown": 6,
 }
 # Pages that stand for themselves: their side bar would be empty.
-html_sidebars = dict.fromkeys(
-    ("index", "start", "line", "benchmarks", "speed", "comparison", "genindex", "search"), []
-)
+_ALONE = ("index", "start", "line", "benchmarks", "speed", "comparison", "genindex", "search")
+html_sidebars = {page: [] for page in _ALONE}

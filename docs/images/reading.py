@@ -94,9 +94,7 @@ def draw_scales():
 
 def draw_gravel():
     gravel = data.gravel()
-    image, mask = add_synthetic_defects(
-        gravel[None, 256:, 256:], kinds=("thread",), random_state=0
-    )
+    image, mask = add_synthetic_defects(gravel[None, 256:, 256:], kinds=("thread",), random_state=0)
     draw("random", fit(gravel[None, :256]), image[0], mask[0])
 
 
