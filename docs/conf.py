@@ -19,6 +19,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "myst_parser",
     "numpydoc",
+    "sphinx_design",
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build", "benchmarks/*"]
@@ -97,7 +98,9 @@ html_theme_options = {
     "show_toc_level": 2,
     "header_links_before_dropdown": 6,
 }
-html_sidebars = {"index": []}
+# Pages that stand for themselves: their side bar would be empty.
+_ALONE = ("index", "start", "line", "benchmarks", "speed", "comparison", "genindex", "search")
+html_sidebars = {page: [] for page in _ALONE}
 
 
 def write_report_of_cloth(app, exception):

@@ -16,18 +16,20 @@ import dask.array as da
 import numpy as np
 from distributed import Client, LocalCluster
 from PIL import Image
-from skimage import data
 
 from sklearn_ssimae import SSIMAutoencoderDetector
+from sklearn_ssimae.datasets import make_fabric
 
 
-def cuts(n, side=128):
-    """Parts of a texture; every fourth one has a scratch."""
-    rng = np.random.default_rng(0)
-    corners = rng.integers(512 - side, size=(n, 2))
-    images = np.stack([data.gravel()[y : y + side, x : x + side] for y, x in corners])
-    images[::4, 60:64, 20:100] = 255
-    return images
+def eight_bits(images):
+    return (255 * images).round().astype(np.uint8)
+
+
+def cloth():
+    """Eight good pieces of cloth (16, 128, 128) and eight with a fault, and what they are."""
+    good = make_fabric(8, size=128, random_state=1)
+    faulty = make_fabric(8, size=128, defects=True, random_state=2)
+    return eight_bits(np.concatenate([good.images, faulty.images])), good.kinds + faulty.kinds
 
 
 def score_file(path, detector):
@@ -35,10 +37,10 @@ def score_file(path, detector):
 
 
 def main():
-    images = cuts(16)
+    images, kinds = cloth()
     detector = SSIMAutoencoderDetector(
-        patch_size=64, n_patches=200, max_iter=10, stride=32, random_state=0
-    ).fit(images, y=np.where(np.arange(16) % 4, 1, -1))
+        patch_size=32, latent_dim=50, n_patches=500, max_iter=10, random_state=0
+    ).fit(eight_bits(make_fabric(16, size=128, random_state=0).images))
 
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -60,8 +62,8 @@ def main():
 
     assert np.array_equal(scores, detector.score_samples(images))
     assert np.array_equal(labels, detector.predict(images))
-    for path, score, label in zip(paths, scores, labels, strict=True):
-        print(f"{Path(path).name}: score {score:.3f}, {'defect' if label == -1 else 'good'}")
+    for kind, score, label in zip(kinds, scores, labels, strict=True):
+        print(f"{kind:<16} score {score:.2f}, {'defect' if label == -1 else 'good'}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,196 @@
+"""Draws the figures of docs/benchmarks.md: `figures.json` and `weaves.json` in, pictures out.
+
+Nothing is measured here; the page names the commands that gave the numbers::
+
+    python docs/benchmarks/figures.py
+"""
+
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+
+HERE = Path(__file__).parent
+IMAGES = HERE.parent / "images"
+WIDTH = 9
+# Colours that the colour-blind can tell apart.
+BLUE, VERMILION, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#777777"
+DATA = {"grid": BLUE, "NanoTWICE": VERMILION, "paper": GREEN, "fabric": "#cc79a7"}
+DETECTORS = {"SSIM": "o", "ℓ²": "s", "VAE": "^", "FM-AE": "D"}
+NAMES = {"ssim": "SSIM", "l2": "ℓ²", "vae": "VAE", "fmae": "FM-AE"}
+
+
+def save(figure, name):
+    figure.savefig(IMAGES / name, dpi=100)
+    plt.close(figure)
+
+
+def rows_of_labels(ax, labels):
+    """One row for each label, the first on top."""
+    ax.set_yticks(range(len(labels)), labels)
+    ax.set_ylim(len(labels) - 0.4, -0.6)
+    ax.grid(axis="x", color="#dddddd")
+    ax.set_axisbelow(True)
+
+
+def draw_decisions(fits):
+    """Shares of the defective and of the good images that are called defective."""
+    figure, axes = plt.subplots(
+        1, 2, figsize=(WIDTH, 0.42 * len(fits) + 1), sharey=True, layout="constrained"
+    )
+    labels = [f"{fit['data']}, {fit['detector']}, seed {fit['seed']}" for fit in fits]
+    for ax, title, counted, of in (
+        (axes[0], "found, of the defective images", "found", "defective"),
+        (axes[1], "false alarms, of the good images", "false_alarms", "good"),
+    ):
+        for place, fit in enumerate(fits):
+            share = fit[counted] / fit[of] if fit[of] else 0
+            note = f"{fit[counted]} of {fit[of]}" if fit[of] else "no good images to test on"
+            ax.barh(place, share, height=0.6, color=DATA[fit["data"]])
+            inside = share > 0.5
+            ax.text(
+                share - 0.02 if inside else share + 0.02,
+                place,
+                note,
+                va="center",
+                ha="right" if inside else "left",
+                color="white" if inside else "black",
+                fontsize=9,
+            )
+        ax.set(title=title, xlim=(0, 1), xticks=np.linspace(0, 1, 5))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
+    rows_of_labels(axes[0], labels)
+    axes[1].grid(axis="x", color="#dddddd")
+    axes[1].set_axisbelow(True)
+    save(figure, "benchmark_decisions.png")
+
+
+def draw_area_against_time(default_fits, earlier_fits):
+    """A dot for each fit: filled, as it is by default now; hollow, as measured with Adam."""
+    figure, axes = plt.subplots(
+        1, 2, figsize=(WIDTH, 4.2), sharey=True, sharex=True, layout="constrained"
+    )
+    for ax, shown in zip(axes, (("grid", "paper"), ("NanoTWICE", "fabric")), strict=True):
+        for fits, filled in ((default_fits, True), (earlier_fits, False)):
+            for fit in (fit for fit in fits if fit["data"] in shown):
+                color = DATA[fit["data"]]
+                ax.plot(
+                    fit["fit_cpu_seconds"],
+                    fit["pixel_roc_auc"],
+                    DETECTORS[fit["detector"]],
+                    color=color,
+                    markerfacecolor=color if filled else "white",
+                    markersize=8,
+                )
+        colors = [Line2D([], [], color=DATA[name], lw=5, label=name) for name in shown]
+        ax.legend(handles=colors, loc="lower right", frameon=False)
+        ax.set(xlabel="seconds of one core, for the fit", xscale="log", yscale="logit")
+        ax.xaxis.set_major_locator(FixedLocator([100, 200, 500, 1000, 2000]))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.yaxis.set_major_locator(FixedLocator([0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99]))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        ax.grid(color="#dddddd")
+        ax.set_axisbelow(True)
+    axes[0].set_ylabel("pixel ROC AUC")
+    axes[0].set_ylim(0.58, 0.994)
+    marks = [
+        Line2D([], [], ls="", marker=mark, color=GREY, label=name)
+        for name, mark in DETECTORS.items()
+    ]
+    hollow = Line2D([], [], ls="", marker="o", color=GREY, mfc="white", label="earlier, with Adam")
+    figure.legend(handles=[*marks, hollow], loc="outside upper center", ncols=5, frameon=False)
+    save(figure, "benchmark_area_time.png")
+
+
+def draw_maps(maps):
+    """Areas of the same networks, one parameter of the map changed."""
+    figure, axes = plt.subplots(
+        1, 2, figsize=(WIDTH, 0.32 * len(maps) + 1.2), sharey=True, layout="constrained"
+    )
+    for ax, title, column in ((axes[0], "pixel ROC AUC", 0), (axes[1], "average precision", 1)):
+        for data in ("grid", "NanoTWICE"):
+            values = [row[data][column] for row in maps]
+            ax.axvline(values[0], color=DATA[data], lw=1, ls=":")
+            ax.plot(values, range(len(maps)), "o", color=DATA[data], label=data)
+        ax.set_title(title)
+        ax.grid(axis="x", color="#dddddd")
+    rows_of_labels(axes[0], [row["choice"] for row in maps])
+    axes[0].legend(loc="center left", frameon=False)
+    save(figure, "benchmark_maps.png")
+
+
+def draw_training(training):
+    """For each choice the area of the default map and of the best one, and the time."""
+    heights = [len(rows) for rows in training.values()]
+    figure, axes = plt.subplots(
+        len(training),
+        2,
+        figsize=(WIDTH, 0.3 * sum(heights) + 2.4),
+        width_ratios=(3, 1),
+        height_ratios=heights,
+        layout="constrained",
+    )
+    for (areas, times), (title, rows) in zip(axes, training.items(), strict=True):
+        places = range(len(rows))
+        for name, color, label in (
+            ("default_map", BLUE, "plain map, σ = 8"),
+            ("best_map", VERMILION, "best map, seen on the test images"),
+        ):
+            areas.plot([row[name] for row in rows], places, "o", color=color, label=label)
+        areas.set_title(f"{title}: pixel ROC AUC", loc="left", fontsize=10)
+        rows_of_labels(areas, [f"{row['choice']}; {row['crops']:,} crops" for row in rows])
+        seconds = [row["fit_cpu_seconds"] for row in rows]
+        times.bar_label(times.barh(places, seconds, 0.6, color=GREY), padding=2, fontsize=8)
+        times.set_title("CPU seconds", loc="left", fontsize=10)
+        rows_of_labels(times, [""] * len(rows))
+        times.set_xlim(0, 1.2 * max(seconds))
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
+    save(figure, "benchmark_training.png")
+
+
+def draw_weaves(rows):
+    """A map of shares for each weave: detectors by kinds of defect, and the false alarms."""
+    weaves = list(dict.fromkeys(row["weave"] for row in rows))
+    kinds = list(rows[0]["found"])
+    figure, axes = plt.subplots(
+        len(weaves), 1, figsize=(WIDTH, 2.1 * len(weaves) + 0.4), layout="constrained"
+    )
+    for ax, weave in zip(np.atleast_1d(axes), weaves, strict=True):
+        shown = [row for row in rows if row["weave"] == weave]
+        shares = [[row["found"][kind] / row["of_each"] for kind in kinds] for row in shown]
+        alarms = [[row["false_alarms"] / row["good"]] for row in shown]
+        picture = ax.imshow(np.hstack([shares, alarms]), vmin=0, vmax=1, cmap="Blues")
+        for y, row in enumerate(shown):
+            counts = [*row["found"].values(), row["false_alarms"]]
+            for x, count in enumerate(counts):
+                dark = picture.get_array()[y, x] > 0.6
+                color = "white" if dark else "black"
+                ax.text(x, y, count, ha="center", va="center", color=color)
+        ax.axvline(len(kinds) - 0.5, color="black")
+        labels = [kind.replace("_", "\n") for kind in kinds]
+        ax.set_xticks(range(len(labels) + 1), [*labels, "false\nalarms"], fontsize=9)
+        names = [f"{NAMES[row['detector']]}, {row['pixel_roc_auc']:.3f}" for row in shown]
+        ax.set_yticks(range(len(shown)), names)
+        ax.set_aspect("auto")
+        of = f"of {shown[0]['of_each']} of each kind, of {shown[0]['good']} good"
+        ax.set_title(f"{weave}: called defective, {of}", loc="left", fontsize=10)
+    save(figure, "benchmark_weaves.png")
+
+
+def main():
+    figures = json.loads((HERE / "figures.json").read_text(encoding="utf-8"))
+    draw_decisions(figures["default_fits"])
+    draw_area_against_time(figures["default_fits"], figures["earlier_fits"])
+    draw_maps(figures["maps"])
+    draw_training(figures["training"])
+    draw_weaves(json.loads((HERE / "weaves.json").read_text(encoding="utf-8")))
+
+
+if __name__ == "__main__":
+    main()
