@@ -66,7 +66,7 @@ plt.show()
 # what was looked at. Good images should lie to the left of the line, and there should be some
 # room.
 
-ThresholdDisplay.from_estimator(detector, make_fabric(20, size=128, random_state=2).images, images)
+ThresholdDisplay.from_estimator(detector, make_fabric(20, size=128, random_state=3).images, images)
 plt.show()
 
 # %%
