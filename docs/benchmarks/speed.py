@@ -13,6 +13,7 @@ a process ran and not those it waited, give steadier figures.
 """
 
 import argparse
+import itertools
 import json
 import platform
 import tempfile
@@ -58,45 +59,51 @@ def count_patches(side: int, stride: int = STRIDE) -> int:
 
 
 def scoring(repeats: int) -> Rows:
-    """Scores of 512×512 images, stride 30: against the machine, the network, a plain loop."""
+    """Scores of 512×512 images: against the machine, the network, a plain loop at stride 30."""
     images = np.random.default_rng(1).random((16, 512, 512), dtype=np.float32)
     patches = torch.rand(BATCH_SIZE, 1, PATCH, PATCH).to(memory_format=torch.channels_last)
     detectors = {precision: fitted_detector(precision=precision) for precision in PRECISIONS}
     plain = plain_network().eval()
 
     @torch.no_grad()
-    def network_alone(precision: str, n_images: int) -> None:
-        for _ in range(-(-n_images * count_patches(512) // BATCH_SIZE)):
+    def network_alone(precision: str, n_patches: int) -> None:
+        for _ in range(-(-n_patches // BATCH_SIZE)):
             forward(detectors[precision].network_, precision, patches)
 
-    cases: dict[str, Callable[[], Any]] = {"loop": lambda: loop_over_patches(plain, images[0])}
-    for precision, detector in detectors.items():
-        cases[f"matrix {precision}"] = matrix_product(PRECISIONS[precision])
-        for n in (1, 16):
-            cases[f"{precision} {n}"] = lambda d=detector, n=n: d.score_samples(images[:n])
-            cases[f"network {precision} {n}"] = lambda p=precision, n=n: network_alone(p, n)
+    runs = list(itertools.product(PRECISIONS, (STRIDE, PATCH // 2), (1, 16)))
+    cases: dict[Any, Callable[[], Any]] = {"loop": lambda: loop_over_patches(plain, images[0])}
+    for precision, stride, n in runs:
+        detector, n_patches = detectors[precision], n * count_patches(512, stride)
+        cases[precision] = matrix_product(PRECISIONS[precision])
+        cases[precision, stride, n] = lambda d=detector, stride=stride, n=n: d.set_params(
+            stride=stride
+        ).score_samples(images[:n])
+        cases["network", precision, stride, n] = lambda p=precision, k=n_patches: network_alone(
+            p, k
+        )
     times = alternate(cases, repeats)
 
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         detectors["float32"].network_(patches)
-    operations = counter.get_total_flops() / BATCH_SIZE * count_patches(512)
-    rows: Rows = []
-    for precision in PRECISIONS:
-        for n in (1, 16):
-            seconds, rate = times[f"{precision} {n}"], gflops(times[f"matrix {precision}"])
-            network = times[f"network {precision} {n}"]
-            rows.append(
-                {
-                    "precision": precision,
-                    "images at once": n,
-                    "ms an image": ms(seconds / n),
-                    "matrix GFLOP/s": round(float(np.median(rate))),
-                    "share of it": ratio(gflops(seconds, n * operations), rate),
-                    "network's share": ratio(network, seconds),
-                    "times the loop": ratio(n * times["loop"], seconds),
-                }
-            )
-    return rows
+    operations = counter.get_total_flops() / BATCH_SIZE
+    return [
+        {
+            "precision": precision,
+            "stride": stride,
+            "images at once": n,
+            "ms an image": ms(times[precision, stride, n] / n),
+            "matrix GFLOP/s": round(float(np.median(gflops(times[precision])))),
+            "share of it": ratio(
+                gflops(times[precision, stride, n], n * count_patches(512, stride) * operations),
+                gflops(times[precision]),
+            ),
+            "network's share": ratio(
+                times["network", precision, stride, n], times[precision, stride, n]
+            ),
+            "times the loop": ratio(n * times["loop"], times[precision, stride, n]),
+        }
+        for precision, stride, n in runs
+    ]
 
 
 @torch.no_grad()
@@ -195,7 +202,7 @@ def memory(repeats: int) -> Rows:
         runs += [("fit", {"patch_size": size} | few) for size in (64, 256)]
         runs += [("score", {"patch_size": size} | few) for size in (64, 256)]
         runs += [("score", {"side": 2048, "n_images": 4})]
-        standard = {"side": 512, "n_patches": 1000, "patch_size": 128, "batch_size": 8}
+        standard = {"side": 512, "n_patches": 1000, "patch_size": 128, "batch_size": 32}
         for task, options in runs:
             case = standard | options
             peak = peak_megabytes(task, folder, **case)
