@@ -124,8 +124,8 @@ COMMON_ATTRIBUTES = """\
     loss_curve_ : list of float
         Mean loss of each epoch.
     trained_on_ : dict
-        The good images of the last fit: their number ``"n_images"``; how many of them, or of
-        their strips, were kept from training, ``"n_kept"``; ``"first_shape"`` (h, w, c).
+        The good images that the last fit used: their number ``"n_images"``; how many of them,
+        or of their strips, were kept from training, ``"n_kept"``; ``"first_shape"`` (h, w, c).
     data_range_ : (float, float)
         Values that are mapped to 0 and 1.
     image_shape_ : tuple of int or None

@@ -153,7 +153,7 @@ class Fit:
             detector._n_channels = self.n_channels
         self.division = self._divide()
         detector.trained_on_ = {
-            "n_images": len(images),
+            "n_images": len({part.image for parts in self.division for part in parts}),
             "n_kept": len(self.division.kept),
             "first_shape": images[0].shape,
         }
