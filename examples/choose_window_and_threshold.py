@@ -116,7 +116,7 @@ def choose_threshold(
 
 
 def main(
-    n_patches: int = 1000,
+    n_patches: int = 600,
     max_iter: int = 6,
     windows: Sequence[int] = (5, 11, 21),
     n_folds: int = 3,

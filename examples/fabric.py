@@ -22,6 +22,7 @@ black where the material is good. Test images without a mask count as good. The 
 scores and labels of the test images are printed.
 """
 
+# sphinx_gallery_thumbnail_path = "images/fabric.png"
 from __future__ import annotations
 
 import argparse
