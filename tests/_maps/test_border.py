@@ -106,5 +106,5 @@ def test_an_exporter_follows_it():
             return profile.relative(residual)
 
     residual = torch.rand(2, 40, 50, generator=torch.Generator().manual_seed(0))
-    program = torch.export.export(Relative(), (residual,))
+    program = torch.export.export(Relative(), (residual,), strict=False)
     torch.testing.assert_close(program.module()(residual), profile.relative(residual))
