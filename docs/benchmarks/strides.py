@@ -1,7 +1,7 @@
 """Areas and seconds of a fitted detector at several strides, as JSON lines and as a picture::
 
-    python docs/benchmarks/detection.py DATA --data grid --keep KEPT
-    python docs/benchmarks/strides.py DATA/grid KEPT/grid-ssim.joblib --json strides.jsonl
+    python docs/benchmarks/detection.py DATA/grid --detectors ssim --output KEPT
+    python docs/benchmarks/strides.py DATA/grid KEPT/DETECTOR.joblib --json strides.jsonl
     python docs/benchmarks/strides.py --draw strides.jsonl --output docs/images/strides.png
 
 Seconds are those of one thread's processor time for one image.
@@ -61,6 +61,7 @@ def draw(rows: list[dict], output: Path) -> None:
                 ax.annotate(
                     f"{row['stride']}", place, (0, 5), textcoords="offset points", fontsize=8
                 )
+        ax.margins(0.08, 0.12)
         ax.set(xscale="log", xlabel="CPU seconds an image, one thread", title=title)
     axes[0].legend(frameon=False)
     fig.savefig(output, dpi=110)

@@ -29,6 +29,9 @@ _LEAST_DRAWN = 8
 # Logarithm by which a defect exceeds good material, or falls short of it, and still counts as
 # three quarters of one found, or a quarter.
 _SOFTNESS = 0.3
+# Quality of a kind whose largest residuals equal those of good material, with no precision. One
+# that no setting finds better says nothing of them.
+_FOUND = 0.25
 
 
 class Drawn(NamedTuple):
@@ -90,10 +93,10 @@ def choose_map(
 
     Notes
     -----
-    Kinds count alike: all pixels of all kinds together would say what is best for the largest
-    and plainest. A defect's pixels are held against all others of the same images, among them those
-    that it spoils around it. The look has many degrees of freedom, and would win wherever it is
-    judged on what it was learnt from.
+    Kinds that some setting finds count alike: all pixels of all kinds together would say what is
+    best for the largest and plainest. A defect's pixels are held against all others of the same
+    images, among them those that it spoils around it. The look has many degrees of freedom, and
+    would win wherever it is judged on what it was learnt from.
     """
     random = np.random.RandomState(int(rng.integers(2**31 - 1)))
     tiles = cut_tiles(planes, 2 * detector.network_.config["patch_size"], random)
@@ -112,7 +115,8 @@ def choose_map(
         residuals = _residuals(maker, cases)
         for smoothing in sigmas:
             table.append(_row(detector, residuals, smoothing))
-    best = _best(table)
+    kinds = _found_kinds(table, list(probes))
+    best = _best(table, kinds)
     constants = {name: best[name] for name in detector._calibration.constants}
     choice = Choice(best["smoothing"], constants, False, table)
     can_look = detector.residual == "relative" and maker.comparison.averages_reconstructions
@@ -124,10 +128,19 @@ def choose_map(
         _row(detector, residuals, choice.smoothing, by_look=by_look, by_halves=True)
         for by_look in (False, True)
     ]
-    return choice._replace(by_look=_best(rows)["by_look"], table=[*table, *rows])
+    return choice._replace(by_look=_best(rows, kinds)["by_look"], table=[*table, *rows])
 
 
-def _best(table: list[dict[str, Any]]) -> dict[str, Any]:
+def _found_kinds(table: list[dict[str, Any]], probes: list[str]) -> list[str]:
+    """The kinds that some setting finds; all that were drawn if there is none."""
+    drawn = [kind for kind in probes if kind in table[0]]
+    return [kind for kind in drawn if max(row[kind] for row in table) >= _FOUND] or drawn
+
+
+def _best(table: list[dict[str, Any]], kinds: list[str]) -> dict[str, Any]:
+    """The row with the best mean over the kinds, which all rows are given."""
+    for row in table:
+        row["mean"] = float(np.mean([row[kind] for kind in kinds]))
     return max(table, key=lambda row: float(row["mean"]))
 
 
@@ -187,8 +200,7 @@ def _row(
     setting = {"smoothing": smoothing, **detector._calibration.constants}
     maps = [(item.drawn, item.residual) for item in smooth]
     qualities = quality_of_kinds(maps, logarithmic=detector._residual_is_logarithm)
-    mean = float(np.mean(list(qualities.values())))
-    return {**setting, "by_look": by_look, "by_halves": by_halves, **qualities, "mean": mean}
+    return {**setting, "by_look": by_look, "by_halves": by_halves, **qualities}
 
 
 def quality_of_kinds(

@@ -13,6 +13,8 @@ from sklearn.metrics import average_precision_score
 from sklearn_ssimae import SSIMAutoencoderDetector, VAEDetector
 from sklearn_ssimae._detectors.choice import (
     Drawn,
+    _best,
+    _found_kinds,
     average_precision,
     choose_map,
     cut_tiles,
@@ -111,9 +113,22 @@ def test_kinds_count_alike_and_the_best_mean_is_taken(tile):
     settings = ["smoothing", "noise", "by_look", "by_halves"]
     for row in choice.table:
         assert sorted(row) == sorted([*KINDS, *settings, "mean"])
-        assert row["mean"] == pytest.approx(np.mean([row[kind] for kind in KINDS]))
+        found = [kind for kind in KINDS if max(other[kind] for other in choice.table) >= 0.25]
+        assert row["mean"] == pytest.approx(np.mean([row[kind] for kind in found]))
         assert all(0 <= row[kind] <= 1 for kind in KINDS)
     assert choice.smoothing == max(choice.table, key=lambda row: row["mean"])["smoothing"]
+
+
+def test_kinds_that_no_setting_finds_do_not_count():
+    rows = [
+        {"smoothing": 1.0, "scratch": 0.20, "stain": 0.5, "grain": 0.0},
+        {"smoothing": 2.0, "scratch": 0.24, "stain": 0.4, "grain": 0.1},
+    ]
+    kinds = _found_kinds(rows, ["scratch", "stain", "grain", "blur"])
+    assert kinds == ["stain"]
+    assert _best(rows, kinds)["smoothing"] == 1.0
+    assert _best(rows, ["scratch", "stain", "grain"])["smoothing"] == 2.0
+    assert _found_kinds(rows, ["scratch", "grain"]) == ["scratch", "grain"]
 
 
 def test_the_choice_repeats_and_depends_on_the_generator(tile):
