@@ -21,6 +21,7 @@ BLUE, VERMILION, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#777777"
 DATA = {"grid": BLUE, "NanoTWICE": VERMILION, "paper": GREEN, "fabric": "#cc79a7"}
 DETECTORS = {"SSIM": "o", "ℓ²": "s", "VAE": "^", "FM-AE": "D"}
 NAMES = {"ssim": "SSIM", "l2": "ℓ²", "vae": "VAE", "fmae": "FM-AE"}
+DEFAULT_CROPS = 40_000
 
 
 def save(figure, name):
@@ -41,7 +42,11 @@ def draw_decisions(fits):
     figure, axes = plt.subplots(
         1, 2, figsize=(WIDTH, 0.42 * len(fits) + 1), sharey=True, layout="constrained"
     )
-    labels = [f"{fit['data']}, {fit['detector']}, seed {fit['seed']}" for fit in fits]
+    labels = [
+        f"{fit['data']}, {fit['detector']}, seed {fit['seed']}"
+        + (f", {fit['crops']:,} crops" if fit["crops"] != DEFAULT_CROPS else "")
+        for fit in fits
+    ]
     for ax, title, counted, of in (
         (axes[0], "found, of the defective images", "found", "defective"),
         (axes[1], "false alarms, of the good images", "false_alarms", "good"),
