@@ -12,13 +12,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from sklearn_ssimae import SSIMAutoencoderDetector
 from sklearn_ssimae._networks.autoencoders import Autoencoder
 from sklearn_ssimae._networks.devices import forward, to_channels_last, to_device
+from sklearn_ssimae._training.corruption import Corruption
 from sklearn_ssimae._training.crops import CropSampler
 from sklearn_ssimae._training.probe import Probe
 from sklearn_ssimae._training.trainer import Trainer
 
 PATCH = 128
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-BATCH_SIZES = (8, 32, 128)  # the default, one between, the paper's
+BATCH_SIZES = (8, 32, 128)  # small, the default, the paper's
 # An epoch of the default length, and a part of one.
 N_PATCHES, N_PLAIN = 1000, 256
 
@@ -82,7 +83,8 @@ def _trainer(precision: str) -> tuple[Trainer, CropSampler]:
     network = Autoencoder(n_channels=1, patch_size=PATCH, latent_dim=100)
     network.initialize(crops, torch.Generator().manual_seed(0))
     to_channels_last(network)
-    detector = SSIMAutoencoderDetector()
+    # Unfitted, it has no constants that were chosen.
+    detector = SSIMAutoencoderDetector(c1=0.01**2, c2=0.03**2)
     loss = detector._make_loss(1, torch.device("cpu"), torch.Generator())
     probe = Probe(
         to_device(crops, network),
@@ -94,8 +96,9 @@ def _trainer(precision: str) -> tuple[Trainer, CropSampler]:
         loss,
         probe,
         is_warm=False,
-        learning_rate_init=1e-4,
-        schedule="one_cycle",
+        corruption=Corruption(np.random.default_rng(1)),
+        learning_rate_init=detector.learning_rate_init,
+        schedule=detector.learning_rate,
         total_steps=10**6,
         weight_decay=1e-5,
         precision=precision,

@@ -17,6 +17,7 @@ from sklearn_ssimae._detectors.false_alarms import (
     GoodMaxima,
     false_alarm_threshold,
 )
+from sklearn_ssimae._detectors.good import learn_good_material
 from sklearn_ssimae._images.collection import ImageCollection
 from sklearn_ssimae._images.values import Preparation
 from sklearn_ssimae._maps.filters import gaussian_smoothing
@@ -203,7 +204,7 @@ def recalibrated(detector: BaseDetector, images: ImageCollection, rate: float) -
 
 
 def _good_material(detector: BaseDetector, maps: Sequence[KeptMap]) -> GoodMaterial:
-    return GoodMaterial.fit(
+    return learn_good_material(
         [(kept.smooth, kept.values) for kept in maps],
         patch_size=detector.network_.config["patch_size"],
         logarithmic=detector._residual_is_logarithm,

@@ -10,9 +10,9 @@ import torch
 from scipy.special import expit
 from torch import Tensor
 
+from sklearn_ssimae._detectors.good import learn_good_material
 from sklearn_ssimae._detectors.probes import make_probes
 from sklearn_ssimae._maps.filters import gaussian_smoothing
-from sklearn_ssimae._maps.good import GoodMaterial
 from sklearn_ssimae._maps.making import MapMaker
 from sklearn_ssimae.datasets._drawing import MIN_SIDE, Painter, draw_defect
 
@@ -225,7 +225,7 @@ def _relative(
     """Maps relative to what the good squares show; by halves: those of the other half."""
     results = []
     for halves in [{0}, {1}] if by_halves else [{0, 1}]:
-        good = GoodMaterial.fit(
+        good = learn_good_material(
             [
                 (item.residual, item.values)
                 for item in smooth

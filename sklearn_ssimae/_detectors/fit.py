@@ -193,10 +193,10 @@ class Fit:
         )
         if not division.kept:
             warnings.warn(
-                "There is one image, of less than two patches, so nothing can be kept from "
-                "training: what maps are relative to, and the threshold unless it is set, come "
-                "from the image that was trained on, and further good images may be called "
-                "defects. Give more images, here or to fit_threshold(X).",
+                "There is one image, or copies of one, of less than two patches, so nothing can be "
+                "kept from training: what maps are relative to, and the threshold unless it is "
+                "set, come from the image that was trained on, and further good images may be "
+                "called defects. Give more images, here or to fit_threshold(X).",
                 UserWarning,
                 stacklevel=2,
             )

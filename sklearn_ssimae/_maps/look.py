@@ -8,26 +8,13 @@ is large where the network is always wrong counts no more than a small one elsew
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Self
-
 import numpy as np
 import torch
-from sklearn.tree import DecisionTreeRegressor
 from torch import Tensor
 from torch.nn import functional as F
 
-from sklearn_ssimae._maps.border import LEAST, QUANTILE
+from sklearn_ssimae._maps.border import LEAST
 from sklearn_ssimae._maps.filters import gaussian_smoothing
-
-# Side of the table, in steps of mean and of deviation.
-_STEPS = 32
-# Leaves of the tree. Each holds enough pixels for a quantile.
-_LEAVES = 32
-_LEAST_IN_LEAF = 1 / 100
-# Pixels that the tree learns from, at most: of each map, and of all.
-_PIXELS_OF_MAP = 4000
-_PIXELS = 30_000
 
 
 class LookProfile:
@@ -49,49 +36,6 @@ class LookProfile:
         self.low = np.asarray(low, dtype=np.float32)
         self.high = np.asarray(high, dtype=np.float32)
         self.sigma = sigma
-
-    @classmethod
-    def fit(cls, maps: Iterable[tuple[Tensor, Tensor]], *, sigma: float) -> Self:
-        """Learn the profile from good images that were not trained on.
-
-        Parameters
-        ----------
-        maps : iterable of (Tensor (h, w), Tensor (c, h, w))
-            Residual maps, at least one, and the reconstructions that they belong to.
-        sigma : float
-
-        Notes
-        -----
-        A regression tree of the logarithm of the residual divides the looks into at most 32
-        leaves; each has the 95 % quantile of its residuals [1]_. The table interpolates it.
-
-        References
-        ----------
-        .. [1] N. Meinshausen, "Quantile Regression Forests", Journal of Machine Learning Research
-           7, 2006.
-        """
-        random = np.random.RandomState(0)
-        looks, residuals = [], []
-        for residual, reconstruction in maps:
-            look = look_of(reconstruction[None], sigma)[0].flatten(1).T.cpu().numpy()
-            chosen = random.permutation(len(look))[:_PIXELS_OF_MAP]
-            looks.append(look[chosen])
-            residuals.append(residual.flatten().cpu().numpy()[chosen])
-        x, y = np.concatenate(looks), np.concatenate(residuals)
-        chosen = random.permutation(len(y))[:_PIXELS]
-        x, y = x[chosen], y[chosen].clip(LEAST)
-        least = max(1, int(_LEAST_IN_LEAF * len(y)))
-        tree = DecisionTreeRegressor(
-            max_leaf_nodes=_LEAVES, min_samples_leaf=least, random_state=0
-        ).fit(x, np.log(y))
-        leaves = tree.apply(x)
-        quantiles = np.zeros(tree.tree_.node_count)
-        for leaf in np.unique(leaves):
-            quantiles[leaf] = np.quantile(y[leaves == leaf], QUANTILE)
-        low, high = x.min(axis=0), x.max(axis=0)
-        grid = np.stack(np.meshgrid(*np.linspace(low, high, _STEPS).T, indexing="ij"), axis=-1)
-        table = quantiles[tree.apply(grid.reshape(-1, 2))].reshape(_STEPS, _STEPS)
-        return cls(table, low, high, sigma)
 
     def relative(self, residuals: Tensor, reconstructions: Tensor) -> Tensor:
         """The ratio of maps (n, h, w) to what good material shows at that look.

@@ -96,12 +96,12 @@ def divide(
     """
     n_images = len(indices)
     if n_images <= _SOME:
-        shapes = [load(index).shape[1:] for index in indices]
         least = 2 * patch_size if n_images <= _FEW else patch_size / fraction
-        if all(max(shape) >= least for shape in shapes):
+        shapes = _shapes_if_large(indices, load, least)
+        if shapes is not None:
             pairs = [
-                _strip(index, (height, width), fraction, patch_size, at_start=bool(place % 2))
-                for place, (index, (height, width)) in enumerate(zip(indices, shapes, strict=True))
+                _strip(index, shape, fraction, patch_size, at_start=bool(place % 2))
+                for place, (index, shape) in enumerate(zip(indices, shapes, strict=True))
             ]
             return Division([trained for trained, _ in pairs], [kept for _, kept in pairs])
         if n_images == 1:
@@ -114,6 +114,19 @@ def divide(
     order = rng.permutation(n_images)
     kept, trained = np.sort(order[:n_kept]), np.sort(order[n_kept:])
     return Division([Part(indices[i]) for i in trained], [Part(indices[i]) for i in kept])
+
+
+def _shapes_if_large(
+    indices: Sequence[int], load: Callable[[int], Tensor], least: float
+) -> list[tuple[int, int]] | None:
+    """Sizes (h, w) of the images, None if one is smaller; none is loaded beyond that."""
+    shapes = []
+    for index in indices:
+        height, width = load(index).shape[1:]
+        if max(height, width) < least:
+            return None
+        shapes.append((height, width))
+    return shapes
 
 
 def _strip(

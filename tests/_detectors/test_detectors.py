@@ -215,7 +215,7 @@ def test_any_other_y_is_ignored(cls, y):
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0, 200.0, -3.0])
 def test_flat_images(cls, value):
-    X = np.full((3, 20, 20), value)
+    X = np.full((3, 20, 40), value)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         detector = cheap(cls).fit(X)

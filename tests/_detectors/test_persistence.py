@@ -100,8 +100,9 @@ def test_a_file_names_public_classes_alone(fitted):
 
 def test_size_of_the_file(fitted):
     weights = sum(tensor.nbytes for tensor in fitted.network_.state_dict().values())
-    assert weights < len(dumps(fitted)) < 1.1 * weights
-    assert weights < len(skops.io.dumps(fitted)) < 1.1 * weights
+    most = 1.1 * weights + 10_000  # and what the calibration holds, however small the network
+    assert weights < len(dumps(fitted)) < most
+    assert weights < len(skops.io.dumps(fitted)) < most
 
 
 def test_loading_leaves_the_process_alone(fitted, monkeypatch):

@@ -151,7 +151,7 @@ def test_densities_that_underflow(aggregate):
 
 @pytest.mark.parametrize("value", [0.0, 0.7])
 def test_flat_images_after_many_steps(value):
-    X = np.full((2, 20, 20), value)
+    X = np.full((2, 20, 40), value)
     detector = cheap(
         n_patches=64,
         max_iter=16,

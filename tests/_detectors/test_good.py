@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from sklearn_ssimae._detectors.good import learn_good_material, learn_look
 from sklearn_ssimae._maps.good import GoodMaterial
-from sklearn_ssimae._maps.look import LookProfile, look_of
+from sklearn_ssimae._maps.look import look_of
 
 
 def _cloth_with_selvage(random, shape=(96, 160), selvage=40):
@@ -32,7 +33,7 @@ def test_look_is_the_weighted_mean_and_deviation():
 
 def test_look_foretells_where_good_material_is_drawn_badly():
     random = np.random.RandomState(0)
-    profile = LookProfile.fit([_cloth_with_selvage(random) for _ in range(4)], sigma=4.0)
+    profile = learn_look([_cloth_with_selvage(random) for _ in range(4)], sigma=4.0)
     residual, reconstruction = _cloth_with_selvage(random)
     expected = profile.expected(reconstruction[None])[0]
     # The 95 % quantiles of uniform residuals up to 8 and up to 1.
@@ -45,7 +46,7 @@ def test_look_foretells_where_good_material_is_drawn_badly():
 
 def test_a_look_beyond_all_that_was_seen_counts_as_the_nearest():
     maps = [_cloth_with_selvage(np.random.RandomState(0))]
-    profile = LookProfile.fit(maps, sigma=4.0)
+    profile = learn_look(maps, sigma=4.0)
     bright = torch.full((1, 1, 32, 32), 40.0)
     expected = profile.expected(bright)
     assert torch.isfinite(expected).all()
@@ -55,7 +56,7 @@ def test_a_look_beyond_all_that_was_seen_counts_as_the_nearest():
 @pytest.mark.parametrize("shape", [(16, 16), (20, 33)])
 def test_flat_material_has_one_look(shape):
     maps = [(torch.full(shape, 0.25), torch.full((3, *shape), 0.5))]
-    profile = LookProfile.fit(maps, sigma=4.0)
+    profile = learn_look(maps, sigma=4.0)
     relative = profile.relative(maps[0][0][None], maps[0][1][None])
     np.testing.assert_allclose(relative.numpy(), 1.0, rtol=1e-5)
 
@@ -64,7 +65,7 @@ def test_the_border_is_learnt_of_what_the_look_leaves():
     random = np.random.RandomState(0)
     maps = [_cloth_with_selvage(random) for _ in range(4)]
     by_border, by_both = (
-        GoodMaterial.fit(maps, patch_size=64, logarithmic=False, by_look=by_look)
+        learn_good_material(maps, patch_size=64, logarithmic=False, by_look=by_look)
         for by_look in (False, True)
     )
     residual, reconstruction = _cloth_with_selvage(random)
@@ -78,7 +79,7 @@ def test_the_border_is_learnt_of_what_the_look_leaves():
 
 def test_good_material_is_stored_as_numbers_and_arrays():
     maps = [_cloth_with_selvage(np.random.RandomState(0))]
-    good = GoodMaterial.fit(maps, patch_size=64, logarithmic=False, by_look=True)
+    good = learn_good_material(maps, patch_size=64, logarithmic=False, by_look=True)
     again = GoodMaterial.from_dict(good.to_dict())
     residual, reconstruction = maps[0]
     np.testing.assert_array_equal(
