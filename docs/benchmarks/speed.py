@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import speed_timing
 import torch
+from scipy import ndimage
 from speed_children import peak_megabytes, run_statement, write_images
 from speed_gpu import same_auc, training_on_gpu
 from speed_ssim import ssim_loss, ssim_numpy
@@ -33,7 +34,7 @@ from speed_training import PATCH, PRECISIONS, plain_network, training
 from torch.utils.flop_counter import FlopCounterMode
 
 from sklearn_ssimae import SSIMAutoencoderDetector, ssim_map
-from sklearn_ssimae._maps.filters import gaussian_smoothing, grey_opening
+from sklearn_ssimae._maps.filters import disk, gaussian_smoothing, grey_opening
 from sklearn_ssimae._maps.tiling import BATCH_SIZE, positions
 from sklearn_ssimae._networks.devices import forward
 
@@ -120,7 +121,7 @@ def loop_over_patches(network: torch.nn.Module, image: np.ndarray) -> np.ndarray
             options = {"win_size": 11, "use_sample_covariance": False, "data_range": 1.0}
             total[window] += 1 - structural_similarity(patch, drawn, full=True, **options)[1]
             count[window] += 1
-    return grey_opening(total / count, 4)
+    return ndimage.grey_opening(total / count, footprint=disk(4))
 
 
 def filters(repeats: int) -> Rows:
@@ -131,7 +132,7 @@ def filters(repeats: int) -> Rows:
     times = alternate(
         {
             "score": lambda: detector.score_samples(image),
-            "opening, diameter 4": lambda: grey_opening(residual, 4),
+            "opening, diameter 4": lambda: grey_opening(torch.from_numpy(residual), 4),
             "smoothing, σ = 8": lambda: gaussian_smoothing(torch.from_numpy(residual), 8.0),
             "SSIM map": lambda: ssim_map(image, image),
         },
@@ -152,7 +153,7 @@ def linear(repeats: int) -> Rows:
     random = np.random.default_rng(1)
     runs = [(side, 1, STRIDE) for side in (256, 512, 1024, 1536)]
     runs += [(256, n_images, STRIDE) for n_images in (4, 16, 64)]
-    runs += [(512, 1, stride) for stride in (15, 60)]
+    runs += [(512, 1, stride) for stride in (15, 60)] + [(1024, 1, PATCH // 2)]
     detector = fitted_detector()
     cases: dict[str, Callable[[], Any]] = {}
     for side, n_images, stride in runs:
