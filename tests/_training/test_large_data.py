@@ -268,6 +268,6 @@ def test_few_files_are_open_to_an_epoch(files, monkeypatch):
     pillow_open = Image.open
     monkeypatch.setattr(Image, "open", lambda path: opened.append(path) or pillow_open(path))
     cheap(n_patches=16, max_iter=3, threshold=1, residual="plain", smoothing=0).fit(files)
-    # The first image, for its dtype and channels; 8 for a look at the data; two images an epoch,
-    # and as many read ahead.
-    assert len(opened) <= 2 + 2 * 8 + 2 * (3 + 1)
+    # The first image, for its dtype and channels, and its size, which says what can be kept;
+    # 8 for a look at the data; two images an epoch, and as many read ahead.
+    assert len(opened) <= 2 + 1 + 2 * 8 + 2 * (3 + 1)
