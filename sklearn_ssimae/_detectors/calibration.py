@@ -231,7 +231,7 @@ def _judged_by_others(
     """
     learnt = detector._calibration
     assert learnt.good is not None
-    if not learnt.by_look:
+    if not learnt.by_look or len(maps) == 1:
         yield from _judged(detector, learnt.good, maps)
         return
     for fold in np.array_split(np.arange(len(maps)), min(_FOLDS, len(maps))):

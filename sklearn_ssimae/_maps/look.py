@@ -53,7 +53,7 @@ class LookProfile:
         looks = look_of(reconstructions, self.sigma).movedim(1, -1)
         position = (looks - low) / (high - low).clamp(min=LEAST) * 2 - 1
         return F.grid_sample(
-            table.expand(len(looks), 1, *table.shape),
+            table.expand(looks.shape[0], 1, *table.shape),
             position.flip(-1),  # the columns' place comes first
             mode="bilinear",
             padding_mode="border",
