@@ -77,9 +77,9 @@ class Checkpoint:
             return
         stream = io.BytesIO()
         torch.save({"identity": self.identity, "state": state}, stream)
-        payload = stream.getbuffer()
-        digest = hashlib.sha256(payload).digest()
-        with _naming(self.path):
+        # Released here also after an error, which may outlive this call and keep the stream.
+        with stream.getbuffer() as payload, _naming(self.path):
+            digest = hashlib.sha256(payload).digest()
             _write_atomically(self.path, [_MAGIC, digest, payload])
 
     def remove(self) -> None:
