@@ -216,8 +216,8 @@ def _judged(
     detector: BaseDetector, good: GoodMaterial, maps: Iterable[KeptMap]
 ) -> Iterator[tuple[tuple[int, int], Tensor]]:
     """Sizes, and maps (1, h, w) as they are before their opening."""
+    is_plain = detector.residual == "plain"
     for size, smooth, values in maps:
-        is_plain = detector.residual == "plain"
         yield size, smooth[None] if is_plain else good.relative(smooth[None], values[None])
 
 

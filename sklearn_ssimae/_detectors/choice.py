@@ -99,10 +99,10 @@ def choose_map(
     would win wherever it is judged on what it was learnt from.
     """
     random = np.random.RandomState(int(rng.integers(2**31 - 1)))
-    tiles = cut_tiles(planes, 2 * detector.network_.config["patch_size"], random)
+    patch_size = detector.network_.config["patch_size"]
+    tiles = cut_tiles(planes, 2 * patch_size, random)
     if not tiles:
         return None
-    patch_size = detector.network_.config["patch_size"]
     sigmas = [detector.smoothing_]
     if detector.smoothing == "auto":
         sigmas = [sigma * patch_size / _PATCH_SIZE for sigma in _SIGMAS]
