@@ -232,7 +232,7 @@ class SyntheticDefectScorer:
         random = np.random.RandomState(self.random_state)
         patch_size = detector.network_.config["patch_size"]
         planes = (planes for _, planes in detector._planes(images))
-        tiles = cut_tiles(planes, 2 * patch_size, random)
+        tiles = cut_tiles(planes, patch_size, random)
         if not tiles:
             raise ValueError(
                 f"{self!r} draws defects into squares of {MIN_SIDE} pixels or more, and none of "
@@ -241,7 +241,7 @@ class SyntheticDefectScorer:
             )
         maker = detector._map_maker()
         maps = []
-        cases = draw_into(tiles, random, make_probes(patch_size))
+        cases = draw_into(tiles, patch_size, random, make_probes(patch_size))
         for drawn, tile, values in maker.reconstruct(cases):
             residual = maker.compare(tile[None], values[None])
             maps.append((drawn, maker.finish(residual, values[None], drawn.mask.shape)[0]))

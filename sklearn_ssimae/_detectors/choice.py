@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from scipy.special import expit
 from torch import Tensor
 
+from sklearn_ssimae._detectors.false_alarms import GoodMaxima, false_alarm_threshold
 from sklearn_ssimae._detectors.good import learn_good_material
 from sklearn_ssimae._detectors.probes import make_probes
 from sklearn_ssimae._maps.filters import gaussian_smoothing
@@ -22,16 +24,18 @@ if TYPE_CHECKING:
 # σ of the candidates, for patches of 128 pixels; others in proportion.
 _SIGMAS = (2, 4, 6, 8, 11, 14)
 _PATCH_SIZE = 128
-# Kept images are cut into squares of two patches at most, of which so many are drawn on.
+# Kept images are cut into squares of two patches at most, of which so many are drawn on, smaller
+# ones up to twice as many. Few are drawn on again and again.
 _TILES = 16
-# Drawn defects of each kind, at least: few squares are drawn on again.
-_LEAST_DRAWN = 8
-# Logarithm by which a defect exceeds good material, or falls short of it, and still counts as
+# Good squares, at least, that tell whether the look pays: a profile by look is learnt from half of
+# them, and a threshold from the other half.
+_LEAST_TILES = 8
+# Logarithm by which a defect exceeds the threshold, or falls short of it, and still counts as
 # three quarters of one found, or a quarter.
 _SOFTNESS = 0.3
-# Quality of a kind whose largest residuals equal those of good material, with no precision. One
-# that no setting finds better says nothing of them.
-_FOUND = 0.25
+
+#: A mask and a residual map, both of shape (h, w).
+Pair = tuple[np.ndarray, np.ndarray]
 
 
 class Drawn(NamedTuple):
@@ -61,10 +65,10 @@ class Choice(NamedTuple):
     by_look : bool
         Whether maps are relative to the look of the reconstruction, besides the border.
     table : list of dict
-        A row for each setting: "smoothing", the constants, the `quality` of each kind of defect,
-        and "mean", by which the choice is made. The last two rows, "by_halves", tell whether the
-        look pays: "by_look" or not, with the best settings, one half of the good squares judged
-        by what the other shows.
+        A row for each setting: "smoothing", the constants, the average precision of each kind of
+        defect, and "mean", by which the choice is made. Two more rows, "by_halves", tell whether
+        the look pays: "by_look" or not, with the best settings, the share of each kind that is
+        found, one half of the squares judged by what the other shows.
     """
 
     smoothing: float
@@ -93,14 +97,15 @@ def choose_map(
 
     Notes
     -----
-    Kinds that some setting finds count alike: all pixels of all kinds together would say what is
-    best for the largest and plainest. A defect's pixels are held against all others of the same
-    images, among them those that it spoils around it. The look has many degrees of freedom, and
-    would win wherever it is judged on what it was learnt from.
+    Kinds count alike: all pixels of all kinds together would say what is best for the largest and
+    plainest. A defect's pixels are held against all others of the same images, among them those
+    that it spoils around it. The look does little for that: it lowers what good material shows at
+    its oddest, and with it the threshold, so it is judged by what is found. And it has many
+    degrees of freedom: it would win wherever it is judged on what it was learnt from.
     """
     random = np.random.RandomState(int(rng.integers(2**31 - 1)))
     patch_size = detector.network_.config["patch_size"]
-    tiles = cut_tiles(planes, 2 * patch_size, random)
+    tiles = cut_tiles(planes, patch_size, random)
     if not tiles:
         return None
     sigmas = [detector.smoothing_]
@@ -108,19 +113,18 @@ def choose_map(
         sigmas = [sigma * patch_size / _PATCH_SIZE for sigma in _SIGMAS]
     maker = detector._map_maker(relative=False)
     probes = make_probes(patch_size)
-    cases = list(maker.reconstruct(draw_into(tiles, random, probes)))
+    cases = list(maker.reconstruct(draw_into(tiles, patch_size, random, probes)))
     table = []
     for constants in detector._map_constants():
         detector._calibration.constants = constants
         residuals = _residuals(maker, cases)
         for smoothing in sigmas:
             table.append(_row(detector, residuals, smoothing))
-    kinds = _found_kinds(table, list(probes))
-    best = _best(table, kinds)
+    best = _best(table, list(probes))
     constants = {name: best[name] for name in detector._calibration.constants}
     choice = Choice(best["smoothing"], constants, False, table)
     can_look = detector.residual == "relative" and maker.comparison.averages_reconstructions
-    if not can_look or len(tiles) == 1:
+    if not can_look or len(tiles) < _LEAST_TILES:
         return choice
     detector._calibration.constants = constants
     residuals = _residuals(maker, cases)
@@ -128,52 +132,57 @@ def choose_map(
         _row(detector, residuals, choice.smoothing, by_look=by_look, by_halves=True)
         for by_look in (False, True)
     ]
-    return choice._replace(by_look=_best(rows, kinds)["by_look"], table=[*table, *rows])
-
-
-def _found_kinds(table: list[dict[str, Any]], probes: list[str]) -> list[str]:
-    """The kinds that some setting finds; all that were drawn if there is none."""
-    drawn = [kind for kind in probes if kind in table[0]]
-    return [kind for kind in drawn if max(row[kind] for row in table) >= _FOUND] or drawn
+    return choice._replace(by_look=_best(rows, list(probes))["by_look"], table=[*table, *rows])
 
 
 def _best(table: list[dict[str, Any]], kinds: list[str]) -> dict[str, Any]:
-    """The row with the best mean over the kinds, which all rows are given."""
+    """The row with the best mean over the kinds that were drawn, which all rows are given."""
     for row in table:
-        row["mean"] = float(np.mean([row[kind] for kind in kinds]))
+        row["mean"] = float(np.mean([row[kind] for kind in kinds if kind in row]))
     return max(table, key=lambda row: float(row["mean"]))
 
 
-def cut_tiles(planes: Iterable[Tensor], side: int, random: np.random.RandomState) -> list[Tensor]:
+def cut_tiles(
+    planes: Iterable[Tensor], patch_size: int, random: np.random.RandomState
+) -> list[Tensor]:
     """Squares of the images, of the side of two patches or of the image's shorter one."""
-    tiles = []
+    tiles: list[Tensor] = []
     for image in planes:
-        size = min(side, *image.shape[1:])
+        size = min(2 * patch_size, *image.shape[1:])
         if size < MIN_SIDE:
             continue
         rows, columns = (range(0, length - size + 1, size) for length in image.shape[1:])
         tiles += [image[:, y : y + size, x : x + size] for y in rows for x in columns]
         if len(tiles) > 8 * _TILES:
             break
-    chosen = random.permutation(len(tiles))[:_TILES]
+    if not tiles:
+        return []
+    chosen = random.permutation(len(tiles))[: n_drawn(tiles, patch_size)]
     return [tiles[index].clamp(0, 1) for index in chosen]
 
 
+def n_drawn(tiles: list[Tensor], patch_size: int) -> int:
+    """Drawn defects of each kind: the more, the smaller the squares, to twice as many."""
+    pixels = np.mean([tile[0].numel() for tile in tiles])
+    by_area = math.ceil(_TILES * (2 * patch_size) ** 2 / max(pixels, patch_size**2))
+    return min(by_area, 2 * _TILES)
+
+
 def draw_into(
-    tiles: list[Tensor], random: np.random.RandomState, probes: dict[str, Painter]
+    tiles: list[Tensor], patch_size: int, random: np.random.RandomState, probes: dict[str, Painter]
 ) -> Iterator[tuple[Drawn, Tensor]]:
+    """The squares, and n_drawn of each kind of defect, drawn into them by turns."""
     for index, tile in enumerate(tiles):
         yield Drawn("good", np.zeros(tile.shape[1:], dtype=bool), index % 2), tile
-    n_rounds = -(-_LEAST_DRAWN // len(tiles))
     for kind in probes:
-        for index, tile in enumerate(tiles * n_rounds):
-            canvas = tile.permute(1, 2, 0).double().numpy()
+        for index in range(n_drawn(tiles, patch_size)):
+            place = index % len(tiles)
+            canvas = tiles[place].permute(1, 2, 0).double().numpy()
             try:
                 altered, mask = draw_defect(canvas, [kind], random, index, probes)
             except ValueError:  # flat material shows no dent and no patch
                 continue
-            half = index % len(tiles) % 2
-            yield Drawn(kind, mask, half), torch.from_numpy(altered).permute(2, 0, 1).float()
+            yield Drawn(kind, mask, place % 2), torch.from_numpy(altered).permute(2, 0, 1).float()
 
 
 def _residuals(maker: MapMaker, cases: list[tuple[Drawn, Tensor, Tensor]]) -> list[Residual]:
@@ -199,24 +208,45 @@ def _row(
         smooth = _relative(detector, smooth, by_look=by_look, by_halves=by_halves)
     setting = {"smoothing": smoothing, **detector._calibration.constants}
     maps = [(item.drawn, item.residual) for item in smooth]
-    qualities = quality_of_kinds(maps, logarithmic=detector._residual_is_logarithm)
-    return {**setting, "by_look": by_look, "by_halves": by_halves, **qualities}
+    if by_halves:
+        values = found_of_kinds(maps, logarithmic=detector._residual_is_logarithm)
+    else:
+        values = {kind: precision_of(pairs) for kind, pairs in _by_kind(maps).items()}
+    return {**setting, "by_look": by_look, "by_halves": by_halves, **values}
+
+
+def _by_kind(maps: Iterable[tuple[Drawn, Tensor]]) -> dict[str, list[Pair]]:
+    """Masks and maps (h, w) of each kind of defect."""
+    by_kind: dict[str, list[Pair]] = {}
+    for drawn, values in maps:
+        if drawn.kind != "good":
+            by_kind.setdefault(drawn.kind, []).append((drawn.mask, values.cpu().numpy()))
+    return by_kind
+
+
+def found_of_kinds(maps: Sequence[tuple[Drawn, Tensor]], *, logarithmic: bool) -> dict[str, float]:
+    """The `share_found` of each kind of defect in maps (h, w), some of which are of good squares.
+
+    The threshold is that of a fit which keeps these squares: the largest of their values would
+    hang on a single one.
+    """
+    maxima = [GoodMaxima.of(values.cpu().numpy()) for drawn, values in maps if drawn.kind == "good"]
+    threshold = false_alarm_threshold(maxima).value
+    return {
+        kind: share_found(pairs, threshold, logarithmic=logarithmic)
+        for kind, pairs in _by_kind(maps).items()
+    }
 
 
 def quality_of_kinds(
-    maps: Iterable[tuple[Drawn, Tensor]], *, logarithmic: bool
+    maps: Sequence[tuple[Drawn, Tensor]], *, logarithmic: bool
 ) -> dict[str, float]:
-    """The `quality` of each kind of defect in maps (h, w), some of which are of good tiles."""
-    good: list[float] = []
-    by_kind: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-    for drawn, values in maps:
-        if drawn.kind == "good":
-            good.append(float(values.max()))
-        else:
-            by_kind.setdefault(drawn.kind, []).append((drawn.mask, values.cpu().numpy()))
-    return {
-        kind: quality(pairs, max(good), logarithmic=logarithmic) for kind, pairs in by_kind.items()
-    }
+    """How well each kind is found, in [0, 1]: its pixels, and that there is a defect.
+
+    The mean of `precision_of` and `share_found`.
+    """
+    found = found_of_kinds(maps, logarithmic=logarithmic)
+    return {kind: (precision_of(pairs) + found[kind]) / 2 for kind, pairs in _by_kind(maps).items()}
 
 
 def _relative(
@@ -243,35 +273,37 @@ def _relative(
     return results
 
 
-def quality(
-    pairs: list[tuple[np.ndarray, np.ndarray]], largest_good: float, *, logarithmic: bool
-) -> float:
-    """How well a map finds defects, in [0, 1]: their pixels, and that there is one.
+def share_found(pairs: list[Pair], threshold: float, *, logarithmic: bool) -> float:
+    """The share of defects that are found, which a step would count by ones.
 
     Parameters
     ----------
     pairs : list of (mask, map), both of shape (h, w)
-    largest_good : float
-        The largest value of maps of good material.
+    threshold : float
+        Of images.
     logarithmic : bool
         Whether maps are logarithms.
 
     Returns
     -------
-    quality : float
-        The mean of two parts. The average precision of all pixels. And a share of defects that
-        stand out, which a step would count by ones: the logistic function of the logarithm by
-        which the largest value on the defect exceeds that of good material.
+    share : float
+        In [0, 1]: the mean of the logistic function of the logarithm by which the largest value
+        on a defect exceeds the threshold.
     """
+    largest = np.array([values[mask].max() for mask, values in pairs], dtype=np.float64)
+    if logarithmic:
+        excess = largest - threshold
+    else:
+        excess = np.log(np.maximum(largest, 1e-12) / max(threshold, 1e-12))
+    return float(expit(excess / _SOFTNESS).mean())
+
+
+def precision_of(pairs: list[Pair]) -> float:
+    """Average precision of the pixels of pairs of a mask and a map (h, w)."""
     # Every other pixel of every other row: neighbours are alike.
     truth = np.concatenate([mask[::2, ::2].ravel() for mask, _ in pairs])
     scores = np.concatenate([values[::2, ::2].ravel() for _, values in pairs])
-    largest = np.array([values[mask].max() for mask, values in pairs], dtype=np.float64)
-    if logarithmic:
-        excess = largest - largest_good
-    else:
-        excess = np.log(np.maximum(largest, 1e-12) / max(largest_good, 1e-12))
-    return float(average_precision(truth, scores) + expit(excess / _SOFTNESS).mean()) / 2
+    return average_precision(truth, scores)
 
 
 def average_precision(truth: np.ndarray, scores: np.ndarray) -> float:

@@ -83,7 +83,7 @@ class Trainer:
         self.n_steps = 0
         self._warm_up = _WARM_UP * total_steps
         self._learnt_at = -math.inf if is_warm else math.inf
-        self.optimizers = _make_optimizers(network, learning_rate_init, weight_decay)
+        self.optimizers = _make_optimizers(network, learning_rate_init, weight_decay, precision)
         # A rate that is to fall yet will lower the loss once more.
         self._settles_at = (1 - _FALL) * total_steps if schedule == "trapezoid" else 0.0
         self.schedulers = [
@@ -179,7 +179,7 @@ class Trainer:
 
 
 def _make_optimizers(
-    network: nn.Module, learning_rate: float, weight_decay: float
+    network: nn.Module, learning_rate: float, weight_decay: float, precision: str
 ) -> list[torch.optim.Optimizer]:
     """Muon for the matrices, Adam for the rest; either only if it has something to do."""
     matrices: list[nn.Parameter] = []
@@ -189,7 +189,7 @@ def _make_optimizers(
         (matrices if is_matrix else rest).append(param)
     optimizers: list[torch.optim.Optimizer] = []
     if matrices:
-        optimizers.append(Muon(matrices, learning_rate, weight_decay))
+        optimizers.append(Muon(matrices, learning_rate, weight_decay, getattr(torch, precision)))
     if rest:
         optimizers.append(torch.optim.Adam(rest, _ADAM_RATE * learning_rate, fused=True))
     return optimizers

@@ -14,14 +14,17 @@ from sklearn_ssimae import SSIMAutoencoderDetector, VAEDetector
 from sklearn_ssimae._detectors.choice import (
     Drawn,
     _best,
-    _found_kinds,
     average_precision,
     choose_map,
     cut_tiles,
     draw_into,
-    quality,
+    found_of_kinds,
+    n_drawn,
+    precision_of,
     quality_of_kinds,
+    share_found,
 )
+from sklearn_ssimae._detectors.false_alarms import GoodMaxima, false_alarm_threshold
 from sklearn_ssimae._detectors.probes import make_probes
 
 PATCH = 32
@@ -113,22 +116,18 @@ def test_kinds_count_alike_and_the_best_mean_is_taken(tile):
     settings = ["smoothing", "noise", "by_look", "by_halves"]
     for row in choice.table:
         assert sorted(row) == sorted([*KINDS, *settings, "mean"])
-        found = [kind for kind in KINDS if max(other[kind] for other in choice.table) >= 0.25]
-        assert row["mean"] == pytest.approx(np.mean([row[kind] for kind in found]))
+        assert row["mean"] == pytest.approx(np.mean([row[kind] for kind in KINDS]))
         assert all(0 <= row[kind] <= 1 for kind in KINDS)
     assert choice.smoothing == max(choice.table, key=lambda row: row["mean"])["smoothing"]
 
 
-def test_kinds_that_no_setting_finds_do_not_count():
+def test_kinds_that_could_not_be_drawn_do_not_count():
     rows = [
-        {"smoothing": 1.0, "scratch": 0.20, "stain": 0.5, "grain": 0.0},
-        {"smoothing": 2.0, "scratch": 0.24, "stain": 0.4, "grain": 0.1},
+        {"smoothing": 1.0, "scratch": 0.3, "stain": 0.5},
+        {"smoothing": 2.0, "scratch": 0.5, "stain": 0.4},
     ]
-    kinds = _found_kinds(rows, ["scratch", "stain", "grain", "blur"])
-    assert kinds == ["stain"]
-    assert _best(rows, kinds)["smoothing"] == 1.0
     assert _best(rows, ["scratch", "stain", "grain"])["smoothing"] == 2.0
-    assert _found_kinds(rows, ["scratch", "grain"]) == ["scratch", "grain"]
+    assert [row["mean"] for row in rows] == pytest.approx([0.4, 0.45])
 
 
 def test_the_choice_repeats_and_depends_on_the_generator(tile):
@@ -148,7 +147,7 @@ def test_nothing_can_be_drawn_into_small_images(tile):
 def test_tiles_are_squares_that_lie_side_by_side():
     random = np.random.RandomState(0)
     image = torch.arange(100 * 70).reshape(1, 100, 70) / 7000
-    tiles = cut_tiles([image, image[:, :15], image[:, :40, :20]], 32, random)
+    tiles = cut_tiles([image, image[:, :15], image[:, :40, :20]], 16, random)
     assert sorted(tile.shape[1] for tile in tiles) == [20, 20, *[32] * 6]
     assert all(tile.shape[1] == tile.shape[2] for tile in tiles)
     corners = {tile[0, 0, 0].item() for tile in tiles if tile.shape[1] == 32}
@@ -162,22 +161,28 @@ def test_tiles_of_many_images_are_a_choice():
     assert not all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize(("n_tiles", "n_each"), [(1, 8), (3, 9), (16, 16)])
-def test_every_kind_is_drawn_often_enough(n_tiles, n_each):
-    tiles = planes(n_tiles, 48, 48)
-    cases = list(draw_into(tiles, np.random.RandomState(0), make_probes(PATCH)))
+@pytest.mark.parametrize(
+    ("n_tiles", "side", "n_each"), [(1, 64, 16), (3, 48, 29), (20, 64, 16), (2, 16, 32)]
+)
+def test_every_kind_is_drawn_the_oftener_the_smaller_the_squares(n_tiles, side, n_each):
+    tiles = planes(n_tiles, side, side)
+    assert n_drawn(tiles, PATCH) == n_each
+    cases = list(draw_into(tiles, PATCH, np.random.RandomState(0), make_probes(PATCH)))
     kinds = [drawn.kind for drawn, _ in cases]
     assert kinds[:n_tiles] == ["good"] * n_tiles
     assert {kind: kinds.count(kind) for kind in KINDS} == dict.fromkeys(KINDS, n_each)
     for index, (drawn, altered) in enumerate(cases):
-        same = (altered == tiles[index % n_tiles]).all(dim=0).numpy()
+        place = index if index < n_tiles else (index - n_tiles) % n_each % n_tiles
+        same = (altered == tiles[place]).all(dim=0).numpy()
+        assert drawn.half == place % 2
         assert drawn.mask.any() == (drawn.kind != "good")
         assert same[~drawn.mask].all()
 
 
 def test_flat_material_shows_some_kinds_alone():
     flat = [torch.full((1, 48, 48), 0.5)]
-    kinds = {drawn.kind for drawn, _ in draw_into(flat, np.random.RandomState(0), make_probes(32))}
+    random = np.random.RandomState(0)
+    kinds = {drawn.kind for drawn, _ in draw_into(flat, PATCH, random, make_probes(PATCH))}
     assert kinds >= {"good", "scratch", "stain", "lump"}
     assert not kinds & {"patch", "blur", "grain"}
 
@@ -199,31 +204,31 @@ def blotch():
 
 
 @pytest.mark.parametrize(
-    ("largest_good", "share"), [(1e-9, 1.0), (1.0, 0.5), (np.exp(0.3), 1 / (1 + np.e)), (1e9, 0.0)]
+    ("threshold", "share"), [(1e-9, 1.0), (1.0, 0.5), (np.exp(0.3), 1 / (1 + np.e)), (1e9, 0.0)]
 )
-def test_the_quality_of_a_perfect_map(largest_good, share):
-    """Half of it is the average precision, 1; half says whether defects exceed good material."""
+def test_the_share_of_defects_that_are_found(threshold, share):
     pair = (blotch(), blotch().astype(np.float32))
-    expected = (1 + share) / 2
-    assert quality([pair], largest_good, logarithmic=False) == pytest.approx(expected, abs=1e-4)
+    assert share_found([pair], threshold, logarithmic=False) == pytest.approx(share, abs=1e-4)
+    nothing = (blotch(), np.zeros((40, 40)))
+    both = share_found([pair, nothing], threshold, logarithmic=False)
+    assert both == pytest.approx(share / 2, abs=1e-4)
 
 
 def test_a_map_that_is_bright_elsewhere_is_poor():
-    pair = (blotch(), 1 + ~blotch())
-    assert quality([pair], 1e9, logarithmic=False) < 0.06
+    assert precision_of([(blotch(), 1 + ~blotch())]) < 0.12
 
 
 def test_the_unit_of_a_map_does_not_count_and_logarithms_are_shifted():
     random = np.random.default_rng(1)
     pairs = [(blotch(), random.random((40, 40)) + blotch()) for _ in range(3)]
-    plain = quality(pairs, 1.4, logarithmic=False)
-    scaled = quality([(mask, 7 * values) for mask, values in pairs], 9.8, logarithmic=False)
+    plain = share_found(pairs, 1.4, logarithmic=False)
+    scaled = share_found([(mask, 7 * values) for mask, values in pairs], 9.8, logarithmic=False)
     assert scaled == pytest.approx(plain)
     logs = [(mask, np.log(values) - 5) for mask, values in pairs]
-    assert quality(logs, np.log(1.4) - 5, logarithmic=True) == pytest.approx(plain)
+    assert share_found(logs, np.log(1.4) - 5, logarithmic=True) == pytest.approx(plain)
 
 
-def test_each_kind_is_held_against_all_good_tiles():
+def test_each_kind_is_held_against_the_threshold_of_all_good_tiles():
     values = torch.from_numpy(np.random.default_rng(2).random((40, 40)) + blotch())
     maps = [
         (Drawn("good", np.zeros((40, 40), dtype=bool)), torch.full((40, 40), 0.5)),
@@ -231,10 +236,22 @@ def test_each_kind_is_held_against_all_good_tiles():
         (Drawn("good", np.zeros((40, 40), dtype=bool)), torch.full((40, 40), 1.5)),
         (Drawn("lump", blotch()), values / 2),
     ]
-    assert quality_of_kinds(maps, logarithmic=False) == {
-        "stain": quality([(blotch(), values.numpy())], 1.5, logarithmic=False),
-        "lump": quality([(blotch(), values.numpy() / 2)], 1.5, logarithmic=False),
-    }
+    good = [GoodMaxima.of(np.full((40, 40), value)) for value in (0.5, 1.5)]
+    threshold = false_alarm_threshold(good).value
+    assert threshold > 1.5
+    pairs = {"stain": [(blotch(), values.numpy())], "lump": [(blotch(), values.numpy() / 2)]}
+    found = {kind: share_found(pair, threshold, logarithmic=False) for kind, pair in pairs.items()}
+    assert found_of_kinds(maps, logarithmic=False) == found
+    assert found["stain"] > found["lump"]
+    assert quality_of_kinds(maps, logarithmic=False) == pytest.approx(
+        {kind: (found[kind] + precision_of(pair)) / 2 for kind, pair in pairs.items()}
+    )
+
+
+def test_precision_is_that_of_every_other_pixel():
+    values = np.random.default_rng(3).random((40, 40)) + 0.3 * blotch()
+    expected = average_precision_score(blotch()[::2, ::2].ravel(), values[::2, ::2].ravel())
+    assert precision_of([(blotch(), values)]) == pytest.approx(expected)
 
 
 # In a fit -----------------------------------------------------------------------------

@@ -17,8 +17,11 @@ SIDE = 32
 
 
 @cache
-def _pool(kind: str, effect: float) -> list[GoodMaxima]:
-    """Good images' smooth maps of one kind of tail, and of levels that differ by `effect`."""
+def _pool(kind: str, effect: float, width: int = SIDE) -> list[GoodMaxima]:
+    """Good images' smooth maps of one kind of tail, and of levels that differ by `effect`.
+
+    Strips of them, if they are narrower than they are high.
+    """
     random = np.random.default_rng(0)
     frequencies = np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)
     blur = np.exp(-2 * (2 * np.pi) ** 2 * (frequencies[0] ** 2 + frequencies[1] ** 2))
@@ -33,18 +36,25 @@ def _pool(kind: str, effect: float) -> list[GoodMaxima]:
         "heavy": lambda: 1 + 0.3 * first * np.exp(0.5 * second),
     }[kind]()
     maps *= np.exp(effect * random.standard_normal((N_POOL, 1, 1)))
-    return [GoodMaxima.of(residual) for residual in maps]
+    return [GoodMaxima.of(residual[:, :width]) for residual in maps]
 
 
-def _mean_rate(pool: list[GoodMaxima], n_kept: int, aim: float = 0.01) -> float:
-    """Share of the good images above a threshold from n_kept others, on average."""
+def _mean_rate(
+    pool: list[GoodMaxima],
+    n_kept: int,
+    aim: float = 0.01,
+    *,
+    strips: list[GoodMaxima] | None = None,
+) -> float:
+    """Share of the good images above a threshold from n_kept others, or strips, on average."""
+    seen, n_pixels = (pool, None) if strips is None else (strips, SIDE**2)
     n_repeats = 300
     random = np.random.default_rng(1)
     largest = np.sort([image.largest for image in pool])
     rates = []
     for _ in range(n_repeats):
-        kept = [pool[index] for index in random.choice(N_POOL, n_kept, replace=False)]
-        value = false_alarm_threshold(kept, rate=aim).value
+        kept = [seen[index] for index in random.choice(N_POOL, n_kept, replace=False)]
+        value = false_alarm_threshold(kept, rate=aim, n_pixels=n_pixels).value
         rates.append(1 - np.searchsorted(largest, value, side="right") / N_POOL)
     return float(np.mean(rates))
 
@@ -61,6 +71,16 @@ def _mean_rate(pool: list[GoodMaxima], n_kept: int, aim: float = 0.01) -> float:
 def test_the_false_alarm_rate_stays_within_its_bounds(n_images, n_kept, bound, kind, effect):
     rate = _mean_rate(_pool(kind, effect), n_kept)
     assert rate <= bound
+
+
+@pytest.mark.parametrize(
+    ("kind", "bound"),
+    [("normal", 0.01), ("lognormal", 0.03), ("squares", 0.025), ("heavy", 0.04)],
+)
+@pytest.mark.parametrize("effect", [0, 0.15])
+def test_strips_of_five_images_speak_for_the_whole(kind, effect, bound):
+    strips = _pool(kind, effect, SIDE // 4)
+    assert _mean_rate(_pool(kind, effect), 5, strips=strips) <= bound
 
 
 @pytest.mark.parametrize("kind", ["normal", "lognormal", "squares", "heavy"])

@@ -9,21 +9,35 @@ from torch import nn
 from sklearn_ssimae._training.muon import Muon, scaled_orthogonal
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (5, 40), (40, 5), (2, 7)])
-def test_step_is_nearly_orthogonal(shape):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(8, 8), (5, 40), (40, 5), (2, 7), (100, 2048)])
+def test_step_is_nearly_orthogonal(shape, dtype):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    values = torch.linalg.svdvals(scaled_orthogonal(matrix)) / (0.2 * max(shape) ** 0.5)
-    # The coefficients lead near 1, not to it; of the least singular values less is asked.
-    assert values.max() < 1.3
+    step = scaled_orthogonal(matrix, dtype)
+    assert step.dtype == torch.float32
+    values = torch.linalg.svdvals(step) / (0.2 * max(shape) ** 0.5)
+    # Three quintics lead near 1, not to it: to 0.13 to 1.87 from [0.001, 1].
+    assert values.max() < 2
     assert values.mean() > 0.7
     u, _, vh = torch.linalg.svd(matrix, full_matrices=False)
     nearest = (0.2 * max(shape) ** 0.5) * u @ vh
-    cosine = (scaled_orthogonal(matrix) * nearest).sum()
-    assert cosine > 0.9 * scaled_orthogonal(matrix).norm() * nearest.norm()
+    assert (step * nearest).sum() > 0.85 * step.norm() * nearest.norm()
+
+
+@pytest.mark.parametrize("decay", [1, 3])
+def test_small_directions_stay_bounded_in_few_bits(decay):
+    # Singular values that fall so fast that rounding makes the Gram matrix's least ones negative.
+    generator = torch.Generator().manual_seed(0)
+    u, _ = torch.linalg.qr(torch.randn(200, 200, generator=generator))
+    v, _ = torch.linalg.qr(torch.randn(500, 200, generator=generator))
+    matrix = 1e-20 * (u * torch.arange(1, 201.0) ** -decay) @ v.T
+    values = torch.linalg.svdvals(scaled_orthogonal(matrix, torch.bfloat16)) / (0.2 * 500**0.5)
+    assert values.max() < 2.5
+    assert values.max() > 0.5
 
 
 def test_many_rows_are_taken_in_blocks():
-    matrix = torch.randn(300, 400, generator=torch.Generator().manual_seed(0))
+    matrix = torch.randn(600, 700, generator=torch.Generator().manual_seed(0))
     step = scaled_orthogonal(matrix)
     for block, part in zip(matrix.tensor_split(2), step.tensor_split(2), strict=True):
         assert_allclose(part, scaled_orthogonal(block), atol=1e-6)
