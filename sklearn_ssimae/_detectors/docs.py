@@ -119,8 +119,9 @@ COMMON_ATTRIBUTES = """\
         What maps are relative to before that, if drawn defects are found better so: the same
         quantile by the local mean and deviation of the reconstruction.
     map_choice_ : list of dict
-        What the choice of the map rests on: how well each kind of drawn defect was found with
-        each setting, in [0, 1]. Empty if nothing could be drawn: images smaller than 16 pixels.
+        What the choice of the map rests on: the average precision of each kind of drawn defect
+        with each setting. Two more rows, by halves of the good material, hold the share that is
+        found with and without the look. Empty if nothing could be drawn: images smaller than 16 pixels.
     n_iter_ : int
         Epochs trained.
     loss_curve_ : list of float

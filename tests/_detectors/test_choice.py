@@ -258,7 +258,7 @@ def test_precision_is_that_of_every_other_pixel():
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize(("make", "n_settings"), [(SSIMAutoencoderDetector, 24), (VAEDetector, 6)])
+@pytest.mark.parametrize(("make", "n_settings"), [(SSIMAutoencoderDetector, 12), (VAEDetector, 6)])
 def test_the_table_of_a_fit(make, n_settings):
     detector = cheap(make).fit(texture(4, 32, 40))
     table = [row for row in detector.map_choice_ if not row["by_halves"]]
