@@ -163,7 +163,7 @@ def cut_tiles(
 
 def n_drawn(tiles: list[Tensor], patch_size: int) -> int:
     """Drawn defects of each kind: the more, the smaller the squares, to twice as many."""
-    pixels = np.mean([tile[0].numel() for tile in tiles])
+    pixels = float(np.mean([tile[0].numel() for tile in tiles]))
     by_area = math.ceil(_TILES * (2 * patch_size) ** 2 / max(pixels, patch_size**2))
     return min(by_area, 2 * _TILES)
 

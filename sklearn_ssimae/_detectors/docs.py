@@ -121,7 +121,8 @@ COMMON_ATTRIBUTES = """\
     map_choice_ : list of dict
         What the choice of the map rests on: the average precision of each kind of drawn defect
         with each setting. Two more rows, by halves of the good material, hold the share that is
-        found with and without the look. Empty if nothing could be drawn: images smaller than 16 pixels.
+        found with and without the look. Empty if nothing could be drawn: images smaller than 16
+        pixels.
     n_iter_ : int
         Epochs trained.
     loss_curve_ : list of float
