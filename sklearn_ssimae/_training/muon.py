@@ -22,7 +22,7 @@ _QUINTICS = (
 _ROOT_MEAN_SQUARE = 0.2
 # Rows of a matrix that are made orthogonal together, at most: the work grows with their cube.
 _MOST_ROWS = 512
-# The least float32 that is surely no denormal number.
+# Added to norms, so that a gradient of zeros gives a step of zeros.
 _TINY = 1e-30
 
 
