@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -120,7 +120,7 @@ def choose_map(
         residuals = _residuals(maker, cases)
         for smoothing in sigmas:
             table.append(_row(detector, residuals, smoothing))
-    best = _best(table, list(probes))
+    best = _best(table, probes)
     constants = {name: best[name] for name in detector._calibration.constants}
     choice = Choice(best["smoothing"], constants, False, table)
     can_look = detector.residual == "relative" and maker.comparison.averages_reconstructions
@@ -132,10 +132,10 @@ def choose_map(
         _row(detector, residuals, choice.smoothing, by_look=by_look, by_halves=True)
         for by_look in (False, True)
     ]
-    return choice._replace(by_look=_best(rows, list(probes))["by_look"], table=[*table, *rows])
+    return choice._replace(by_look=_best(rows, probes)["by_look"], table=[*table, *rows])
 
 
-def _best(table: list[dict[str, Any]], kinds: list[str]) -> dict[str, Any]:
+def _best(table: list[dict[str, Any]], kinds: Collection[str]) -> dict[str, Any]:
     """The row with the best mean over the kinds that were drawn, which all rows are given."""
     for row in table:
         row["mean"] = float(np.mean([row[kind] for kind in kinds if kind in row]))

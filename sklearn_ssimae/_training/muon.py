@@ -125,7 +125,7 @@ def _orthogonal(wide: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _polynomial(gram: Tensor, a: float, b: float, c: float) -> Tensor:
-    """A + b G + c G²."""
+    """The matrix a + b G + c G² of a Gram matrix G."""
     polynomial = torch.addmm(gram, gram, gram, beta=b, alpha=c)
     polynomial.diagonal().add_(a)
     return polynomial
