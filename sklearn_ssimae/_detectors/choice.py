@@ -67,8 +67,8 @@ class Choice(NamedTuple):
     table : list of dict
         A row for each setting: "smoothing", the constants, the average precision of each kind of
         defect, and "mean", by which the choice is made. Two more rows, "by_halves", tell whether
-        the look pays: "by_look" or not, with the best settings, the share of each kind that is
-        found, one half of the squares judged by what the other shows.
+        the look pays: "by_look" or not, with the best settings, the `quality_of_kinds`, one half
+        of the squares judged by what the other shows.
     """
 
     smoothing: float
@@ -99,9 +99,9 @@ def choose_map(
     -----
     Kinds count alike: all pixels of all kinds together would say what is best for the largest and
     plainest. A defect's pixels are held against all others of the same images, among them those
-    that it spoils around it. The look does little for that: it lowers what good material shows at
-    its oddest, and with it the threshold, so it is judged by what is found. And it has many
-    degrees of freedom: it would win wherever it is judged on what it was learnt from.
+    that it spoils around it. The look does little for that: where it pays, it lowers what good
+    material shows at its oddest, and with it the threshold. So it is judged by what is found as
+    well. By that alone it would win where it levels good material and defects alike.
     """
     random = np.random.RandomState(int(rng.integers(2**31 - 1)))
     patch_size = detector.network_.config["patch_size"]
@@ -209,7 +209,7 @@ def _row(
     setting = {"smoothing": smoothing, **detector._calibration.constants}
     maps = [(item.drawn, item.residual) for item in smooth]
     if by_halves:
-        values = found_of_kinds(maps, logarithmic=detector._residual_is_logarithm)
+        values = quality_of_kinds(maps, logarithmic=detector._residual_is_logarithm)
     else:
         values = {kind: precision_of(pairs) for kind, pairs in _by_kind(maps).items()}
     return {**setting, "by_look": by_look, "by_halves": by_halves, **values}

@@ -115,14 +115,16 @@ COMMON_ATTRIBUTES = """\
     border_profile_ : ndarray of shape (patch_size // 2 + 1,)
         What maps are relative to: the 95 % quantile of good images' smoothed residual at pixels
         that 0, 1, … others separate from the border; the last holds farther in.
-    look_profile_ : ndarray of shape (32, 32) or None
-        What maps are relative to before that, if drawn defects are found better so: the same
-        quantile by the local mean and deviation of the reconstruction.
+    look_profile_ : ndarray of shape (6,) or None
+        What maps are relative to before that, if drawn defects are found better so: the
+        logarithm of the same quantile as a quadratic function of the local mean u and deviation
+        v of the reconstruction, both from -1 to 1 among good images; its coefficients of 1, u, v,
+        u², uv, v².
     map_choice_ : list of dict
         What the choice of the map rests on: the average precision of each kind of drawn defect
-        with each setting. Two more rows, by halves of the good material, hold the share that is
-        found with and without the look. Empty if nothing could be drawn: images smaller than 16
-        pixels.
+        with each setting. Two more rows, by halves of the good material, hold the mean of that
+        and of the share that is found, with and without the look. Empty if nothing could be
+        drawn: images smaller than 16 pixels.
     n_iter_ : int
         Epochs trained.
     loss_curve_ : list of float

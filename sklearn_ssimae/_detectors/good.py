@@ -5,21 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from sklearn.tree import DecisionTreeRegressor
 from torch import Tensor
 
-from sklearn_ssimae._maps.border import LEAST, QUANTILE, BorderProfile
+from sklearn_ssimae._maps.border import LEAST, BorderProfile
 from sklearn_ssimae._maps.good import GoodMaterial
 from sklearn_ssimae._maps.look import LookProfile, look_of
 
-# σ of the look, as a share of the patch's side: 8 pixels for 128.
-_SIGMA = 1 / 16
-# Side of the look's table, in steps of mean and of deviation.
-_STEPS = 32
-# Leaves of the tree. Each holds enough pixels for a quantile.
-_LEAVES = 32
-_LEAST_IN_LEAF = 1 / 100
-# Pixels that the tree learns from, at most: of each map, and of all.
+# σ of the look, as a share of the patch's side: 16 pixels for 128.
+_SIGMA = 1 / 8
+# Pixels that a look is learnt from, at most: of each map, and of all.
 _PIXELS_OF_MAP = 4000
 _PIXELS = 30_000
 
@@ -59,16 +53,6 @@ def learn_look(maps: Iterable[tuple[Tensor, Tensor]], *, sigma: float) -> LookPr
     maps : iterable of (Tensor (h, w), Tensor (c, h, w))
         Residual maps, at least one, and the reconstructions that they belong to.
     sigma : float
-
-    Notes
-    -----
-    A regression tree of the logarithm of the residual divides the looks into at most 32
-    leaves; each has the 95 % quantile of its residuals [1]_. The table interpolates it.
-
-    References
-    ----------
-    .. [1] N. Meinshausen, "Quantile Regression Forests", Journal of Machine Learning Research
-       7, 2006.
     """
     random = np.random.RandomState(0)
     looks, residuals = [], []
@@ -79,17 +63,4 @@ def learn_look(maps: Iterable[tuple[Tensor, Tensor]], *, sigma: float) -> LookPr
         residuals.append(residual.flatten().cpu().numpy()[chosen])
     x, y = np.concatenate(looks), np.concatenate(residuals)
     chosen = random.permutation(len(y))[:_PIXELS]
-    x, y = x[chosen], y[chosen].clip(LEAST)
-    tree = DecisionTreeRegressor(
-        max_leaf_nodes=_LEAVES,
-        min_samples_leaf=max(1, int(_LEAST_IN_LEAF * len(y))),
-        random_state=0,
-    ).fit(x, np.log(y))
-    leaves = tree.apply(x)
-    quantiles = np.zeros(tree.tree_.node_count)
-    for leaf in np.unique(leaves):
-        quantiles[leaf] = np.quantile(y[leaves == leaf], QUANTILE)
-    low, high = x.min(axis=0), x.max(axis=0)
-    grid = np.stack(np.meshgrid(*np.linspace(low, high, _STEPS).T, indexing="ij"), axis=-1)
-    table = quantiles[tree.apply(grid.reshape(-1, 2))].reshape(_STEPS, _STEPS)
-    return LookProfile(table, low, high, sigma)
+    return LookProfile.fit(x[chosen], y[chosen].clip(LEAST), sigma=sigma)

@@ -128,7 +128,7 @@ class Parameters:
     def look_profile_(self) -> np.ndarray | None:
         """What maps are relative to, by the look of the reconstruction."""
         look = self._good_material().look
-        return None if look is None else look.table
+        return None if look is None else look.coefficients
 
     @property
     def map_choice_(self) -> list[dict[str, Any]]:

@@ -18,11 +18,11 @@ from sklearn_ssimae.datasets._drawing import (
     stain,
 )
 
-# Radii of blots, as shares of the patch's side: 8 to 32 pixels for 128, small and large ones
+# Radii of blots, as shares of the patch's side: 8 to 64 pixels for 128, small and large ones
 # equally often. Which of them can be found is what the material decides, and with it σ.
-_RADII = (1 / 16, 1 / 4)
-# Of the shorter side of the image that is drawn on, at most.
-_LARGEST = 0.2
+_RADII = (1 / 16, 1 / 2)
+# Of the shorter side of the image that is drawn on, at most: so much must stay good around it.
+_LARGEST = 0.35
 _Blot = Callable[[np.ndarray, np.random.RandomState, float], tuple[np.ndarray, np.ndarray]]
 
 

@@ -8,13 +8,19 @@ is large where the network is always wrong counts no more than a small one elsew
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from sklearn_ssimae._maps.border import LEAST
+from sklearn_ssimae._maps.border import LEAST, QUANTILE
 from sklearn_ssimae._maps.filters import gaussian_smoothing
+
+# Turns of the reweighting, after which the coefficients move no more, and what an error's
+# size is at least.
+_TURNS = 30
+_SOFT = 1e-3
 
 
 class LookProfile:
@@ -22,20 +28,49 @@ class LookProfile:
 
     Parameters
     ----------
-    table : array of shape (k, k)
-        The quantile, by mean (rows) and standard deviation (columns) of the reconstruction around
-        a pixel, in even steps from `low` to `high`.
+    coefficients : array of shape (6,)
+        Of the logarithm of the quantile: a quadratic function of the mean u and the standard
+        deviation v of the reconstruction around a pixel, in the order 1, u, v, u², uv, v².
     low, high : arrays of shape (2,)
-        Mean and deviation at the table's ends. What lies beyond counts as the end.
+        Mean and deviation that count as -1 and as 1. What lies beyond counts as the nearer one.
     sigma : float
         σ in pixels of the Gaussian by which mean and deviation are weighted.
     """
 
-    def __init__(self, table: np.ndarray, low: np.ndarray, high: np.ndarray, sigma: float) -> None:
-        self.table = np.asarray(table, dtype=np.float32)
+    def __init__(
+        self, coefficients: np.ndarray, low: np.ndarray, high: np.ndarray, sigma: float
+    ) -> None:
+        self.coefficients = np.asarray(coefficients, dtype=np.float32)
         self.low = np.asarray(low, dtype=np.float32)
         self.high = np.asarray(high, dtype=np.float32)
         self.sigma = sigma
+
+    @classmethod
+    def fit(cls, looks: np.ndarray, residuals: np.ndarray, *, sigma: float) -> Self:
+        """Quantile regression of the logarithm of residuals (n,) > 0 on looks (n, 2).
+
+        Notes
+        -----
+        By reweighted least squares, which lower the quantile's loss at each turn [1]_.
+
+        References
+        ----------
+        .. [1] D. R. Hunter and K. Lange, "Quantile Regression via an MM Algorithm", Journal of
+           Computational and Graphical Statistics 9(1), 2000.
+        """
+        profile = cls(np.zeros(6), looks.min(axis=0), looks.max(axis=0), sigma)
+        u, v = profile._place(torch.from_numpy(looks)).double().numpy().T
+        terms = np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], axis=1)
+        logarithms = np.log(residuals.astype(np.float64))
+        weights = np.ones(len(residuals))
+        for _ in range(_TURNS):
+            weighted = weights[:, None] * terms
+            # A least-squares solution, since looks that are all alike leave some terms open.
+            solved = np.linalg.lstsq(weighted.T @ terms, weighted.T @ logarithms, rcond=None)
+            coefficients = solved[0]
+            errors = logarithms - terms @ coefficients
+            weights = np.where(errors > 0, QUANTILE, 1 - QUANTILE) / (np.abs(errors) + _SOFT)
+        return cls(coefficients, profile.low, profile.high, sigma)
 
     def relative(self, residuals: Tensor, reconstructions: Tensor) -> Tensor:
         """The ratio of maps (n, h, w) to what good material shows at that look.
@@ -46,19 +81,14 @@ class LookProfile:
 
     def expected(self, reconstructions: Tensor) -> Tensor:
         """The profile laid out over reconstructions (n, c, h, w): (n, h, w)."""
-        low, high, table = (
-            torch.from_numpy(values).to(reconstructions)
-            for values in (self.low, self.high, self.table)
-        )
-        looks = look_of(reconstructions, self.sigma).movedim(1, -1)
-        position = (looks - low) / (high - low).clamp(min=LEAST) * 2 - 1
-        return F.grid_sample(
-            table.expand(looks.shape[0], 1, *table.shape),
-            position.flip(-1),  # the columns' place comes first
-            mode="bilinear",
-            padding_mode="border",
-            align_corners=True,
-        )[:, 0]
+        u, v = self._place(look_of(reconstructions, self.sigma).movedim(1, -1)).unbind(-1)
+        one, at_u, at_v, at_uu, at_uv, at_vv = self.coefficients.tolist()
+        return (one + u * (at_u + at_uu * u + at_uv * v) + v * (at_v + at_vv * v)).exp()
+
+    def _place(self, looks: Tensor) -> Tensor:
+        """Looks (..., 2) in units of their range, from -1 to 1."""
+        low, high = (torch.from_numpy(ends).to(looks) for ends in (self.low, self.high))
+        return ((looks - low) / (high - low).clamp(min=LEAST) * 2 - 1).clamp(-1, 1)
 
 
 def look_of(reconstructions: Tensor, sigma: float) -> Tensor:

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import QuantileRegressor
 
 from sklearn_ssimae._detectors.good import learn_good_material, learn_look
 from sklearn_ssimae._maps.good import GoodMaterial
-from sklearn_ssimae._maps.look import look_of
+from sklearn_ssimae._maps.look import LookProfile, look_of
 
 
 def _cloth_with_selvage(random, shape=(96, 160), selvage=40):
@@ -50,7 +51,20 @@ def test_a_look_beyond_all_that_was_seen_counts_as_the_nearest():
     bright = torch.full((1, 1, 32, 32), 40.0)
     expected = profile.expected(bright)
     assert torch.isfinite(expected).all()
-    assert float(expected.max()) == pytest.approx(profile.table[-1, 0], rel=0.02)
+    nearest = np.exp(profile.coefficients @ [1, 1, -1, 1, -1, 1])  # brightest, flattest
+    assert float(expected.max()) == pytest.approx(nearest, rel=1e-4)
+
+
+def test_the_profile_is_a_quantile_regression():
+    random = np.random.RandomState(0)
+    looks = random.uniform([0.2, 0.0], [0.8, 0.3], size=(2000, 2)).astype(np.float32)
+    residuals = np.exp(looks @ [2, -5] + random.gumbel(size=2000)).astype(np.float32)
+    profile = LookProfile.fit(looks, residuals, sigma=4.0)
+    u, v = (2 * (looks - looks.min(axis=0)) / np.ptp(looks, axis=0) - 1).T
+    terms = np.stack([u, v, u * u, u * v, v * v], axis=1)
+    oracle = QuantileRegressor(quantile=0.95, alpha=0).fit(terms, np.log(residuals))
+    expected = [oracle.intercept_, *oracle.coef_]
+    np.testing.assert_allclose(profile.coefficients, expected, atol=0.1)
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (20, 33)])
