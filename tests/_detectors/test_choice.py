@@ -13,7 +13,9 @@ from sklearn.metrics import average_precision_score
 from sklearn_ssimae import SSIMAutoencoderDetector, VAEDetector
 from sklearn_ssimae._detectors.choice import (
     Drawn,
+    Residual,
     _best,
+    _row,
     average_precision,
     choose_map,
     cut_tiles,
@@ -252,6 +254,43 @@ def test_precision_is_that_of_every_other_pixel():
     values = np.random.default_rng(3).random((40, 40)) + 0.3 * blotch()
     expected = average_precision_score(blotch()[::2, ::2].ravel(), values[::2, ::2].ravel())
     assert precision_of([(blotch(), values)]) == pytest.approx(expected)
+
+
+# Whether the look pays ----------------------------------------------------------------
+
+
+def squares_with_a_look(*, levels_defects):
+    """Good squares and squares with a defect, some of which is pale and drawn 6 times as badly.
+
+    A third of each square is pale, and defects are 3 times as far off as what is around them. Or,
+    where the look `levels_defects`, a speck of each square is pale, and defects are.
+    """
+    random = np.random.default_rng(4)
+    squares = []
+    for index in range(32):
+        mask, pale = np.zeros((2, 64, 64), dtype=bool)
+        if index >= 8:
+            x = random.integers(2, 50)
+            mask[20:32, x : x + 12] = True
+        pale[:, :20] = not levels_defects
+        pale[50:54, 30:34] = levels_defects
+        factor = 1.0 if levels_defects else 3.0
+        pale |= mask & levels_defects
+        residual = random.random((64, 64)) * np.where(pale, 6.0, 1.0) * np.where(mask, factor, 1.0)
+        drawn = Drawn("good" if index < 8 else "stain", mask, index % 2)
+        reconstruction = np.where(pale, 0.9, 0.3)[None]
+        tensors = (torch.from_numpy(array).float() for array in (residual, reconstruction))
+        squares.append(Residual(drawn, *tensors))
+    return squares
+
+
+@pytest.mark.parametrize("levels_defects", [False, True])
+def test_the_look_pays_unless_it_levels_defects(levels_defects):
+    detector = HandMade(None)
+    detector.residual = "relative"
+    squares = squares_with_a_look(levels_defects=levels_defects)
+    rows = [_row(detector, squares, 2.0, by_look=look, by_halves=True) for look in (False, True)]
+    assert _best(rows, ["stain"])["by_look"] == (not levels_defects)
 
 
 # In a fit -----------------------------------------------------------------------------
