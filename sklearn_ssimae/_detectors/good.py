@@ -11,8 +11,8 @@ from sklearn_ssimae._maps.border import LEAST, BorderProfile
 from sklearn_ssimae._maps.good import GoodMaterial
 from sklearn_ssimae._maps.look import LookProfile, look_of
 
-# σ of the look, as a share of the patch's side: 16 pixels for 128.
-_SIGMA = 1 / 8
+# σ of the look, as a share of the patch's side: 24 pixels for 128.
+_SIGMA = 3 / 16
 # Pixels that a look is learnt from, at most: of each map, and of all.
 _PIXELS_OF_MAP = 4000
 _PIXELS = 30_000
