@@ -33,16 +33,25 @@ class LookProfile:
         deviation v of the reconstruction around a pixel, in the order 1, u, v, u², uv, v².
     low, high : arrays of shape (2,)
         Mean and deviation that count as -1 and as 1. What lies beyond counts as the nearer one.
+    bounds : array of shape (2,)
+        The least and the greatest value of the function; a look that was not
+        seen gets no other than those that were.
     sigma : float
         σ in pixels of the Gaussian by which mean and deviation are weighted.
     """
 
     def __init__(
-        self, coefficients: np.ndarray, low: np.ndarray, high: np.ndarray, sigma: float
+        self,
+        coefficients: np.ndarray,
+        low: np.ndarray,
+        high: np.ndarray,
+        bounds: np.ndarray,
+        sigma: float,
     ) -> None:
         self.coefficients = np.asarray(coefficients, dtype=np.float32)
         self.low = np.asarray(low, dtype=np.float32)
         self.high = np.asarray(high, dtype=np.float32)
+        self.bounds = np.asarray(bounds, dtype=np.float32)
         self.sigma = sigma
 
     @classmethod
@@ -58,8 +67,8 @@ class LookProfile:
         .. [1] D. R. Hunter and K. Lange, "Quantile Regression via an MM Algorithm", Journal of
            Computational and Graphical Statistics 9(1), 2000.
         """
-        profile = cls(np.zeros(6), looks.min(axis=0), looks.max(axis=0), sigma)
-        u, v = profile._place(torch.from_numpy(looks)).double().numpy().T
+        low, high = looks.min(axis=0), looks.max(axis=0)
+        u, v = _place(torch.from_numpy(looks), low, high).double().numpy().T
         terms = np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], axis=1)
         logarithms = np.log(residuals.astype(np.float64))
         weights = np.ones(len(residuals))
@@ -68,9 +77,11 @@ class LookProfile:
             # A least-squares solution, since looks that are all alike leave some terms open.
             solved = np.linalg.lstsq(weighted.T @ terms, weighted.T @ logarithms, rcond=None)
             coefficients = solved[0]
-            errors = logarithms - terms @ coefficients
+            quantiles = terms @ coefficients
+            errors = logarithms - quantiles
             weights = np.where(errors > 0, QUANTILE, 1 - QUANTILE) / (np.abs(errors) + _SOFT)
-        return cls(coefficients, profile.low, profile.high, sigma)
+        bounds = np.array([quantiles.min(), quantiles.max()])
+        return cls(coefficients, low, high, bounds, sigma)
 
     def relative(self, residuals: Tensor, reconstructions: Tensor) -> Tensor:
         """The ratio of maps (n, h, w) to what good material shows at that look.
@@ -81,14 +92,17 @@ class LookProfile:
 
     def expected(self, reconstructions: Tensor) -> Tensor:
         """The profile laid out over reconstructions (n, c, h, w): (n, h, w)."""
-        u, v = self._place(look_of(reconstructions, self.sigma).movedim(1, -1)).unbind(-1)
+        looks = look_of(reconstructions, self.sigma).movedim(1, -1)
+        u, v = _place(looks, self.low, self.high).unbind(-1)
         one, at_u, at_v, at_uu, at_uv, at_vv = self.coefficients.tolist()
-        return (one + u * (at_u + at_uu * u + at_uv * v) + v * (at_v + at_vv * v)).exp()
+        logarithm = one + u * (at_u + at_uu * u + at_uv * v) + v * (at_v + at_vv * v)
+        return logarithm.clamp(*self.bounds.tolist()).exp()
 
-    def _place(self, looks: Tensor) -> Tensor:
-        """Looks (..., 2) in units of their range, from -1 to 1."""
-        low, high = (torch.from_numpy(ends).to(looks) for ends in (self.low, self.high))
-        return ((looks - low) / (high - low).clamp(min=LEAST) * 2 - 1).clamp(-1, 1)
+
+def _place(looks: Tensor, low: np.ndarray, high: np.ndarray) -> Tensor:
+    """Looks (..., 2) in units of their range, from -1 to 1."""
+    first, last = (torch.from_numpy(ends).to(looks) for ends in (low, high))
+    return ((looks - first) / (last - first).clamp(min=LEAST) * 2 - 1).clamp(-1, 1)
 
 
 def look_of(reconstructions: Tensor, sigma: float) -> Tensor:
