@@ -34,8 +34,8 @@ class LookProfile:
     low, high : arrays of shape (2,)
         Mean and deviation that count as -1 and as 1. What lies beyond counts as the nearer one.
     bounds : array of shape (2,)
-        The least and the greatest value of the function; a look that was not
-        seen gets no other than those that were.
+        The least and the greatest value of the function: no look counts beyond those that were
+        seen.
     sigma : float
         σ in pixels of the Gaussian by which mean and deviation are weighted.
     """
