@@ -15,7 +15,7 @@ from sklearn_ssimae._maps.look import LookProfile, look_of
 _SIGMA = 3 / 16
 # Pixels that a look is learnt from, at most: of each map, and of all.
 _PIXELS_OF_MAP = 4000
-_PIXELS = 30_000
+_PIXELS = 10_000
 
 
 def learn_good_material(
