@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from scipy.special import expit
+from sklearn.utils import gen_batches
 from torch import Tensor
 
 from sklearn_ssimae._detectors.false_alarms import GoodMaxima, false_alarm_threshold
@@ -33,6 +34,8 @@ _LEAST_TILES = 8
 # Logarithm by which a defect exceeds the threshold, or falls short of it, and still counts as
 # three quarters of one found, or a quarter.
 _SOFTNESS = 0.3
+# Squares that are smoothed or compared at once: one by one, small ones would take most of a fit.
+_BATCH = 16
 
 #: A mask and a residual map, both of shape (h, w).
 Pair = tuple[np.ndarray, np.ndarray]
@@ -186,10 +189,23 @@ def draw_into(
 
 
 def _residuals(maker: MapMaker, cases: list[tuple[Drawn, Tensor, Tensor]]) -> list[Residual]:
-    return [
-        Residual(drawn, maker.compare(image[None], values[None])[0], values)
-        for drawn, image, values in cases
-    ]
+    drawn, images, values = zip(*cases, strict=True)
+    residuals = _together(maker.compare, images, values)
+    return [Residual(*item) for item in zip(drawn, residuals, values, strict=True)]
+
+
+def _together(function: Callable[..., Tensor], *tensors: Sequence[Tensor]) -> list[Tensor]:
+    """What a function of batches says of each item, a `_BATCH` of one shape at a time."""
+    by_shape: dict[torch.Size, list[int]] = {}
+    for index, tensor in enumerate(tensors[0]):
+        by_shape.setdefault(tensor.shape, []).append(index)
+    results: dict[int, Tensor] = {}
+    for indices in by_shape.values():
+        for part in gen_batches(len(indices), _BATCH):
+            batch = indices[part]
+            stacked = [torch.stack([items[index] for index in batch]) for items in tensors]
+            results.update(zip(batch, function(*stacked), strict=True))
+    return [results[index] for index in range(len(results))]
 
 
 def _row(
@@ -201,9 +217,7 @@ def _row(
     by_halves: bool = False,
 ) -> dict[str, Any]:
     """The row of the table for a setting, with the constants in force."""
-    smooth = [
-        item._replace(residual=gaussian_smoothing(item.residual, smoothing)) for item in residuals
-    ]
+    smooth = _replaced(residuals, lambda maps, _: gaussian_smoothing(maps, smoothing))
     if detector.residual == "relative":
         smooth = _relative(detector, smooth, by_look=by_look, by_halves=by_halves)
     setting = {"smoothing": smoothing, **detector._calibration.constants}
@@ -265,12 +279,17 @@ def _relative(
             logarithmic=detector._residual_is_logarithm,
             by_look=by_look,
         )
-        results += [
-            item._replace(residual=good.relative(item.residual[None], item.values[None])[0])
-            for item in smooth
-            if item.drawn.half in halves
-        ]
+        judged = [item for item in smooth if item.drawn.half in halves]
+        results += _replaced(judged, good.relative)
     return results
+
+
+def _replaced(
+    items: list[Residual], function: Callable[[Tensor, Tensor], Tensor]
+) -> list[Residual]:
+    """The same with other maps: a function of maps (n, h, w) and values (n, k, h, w)."""
+    maps = _together(function, [item.residual for item in items], [item.values for item in items])
+    return [item._replace(residual=residual) for item, residual in zip(items, maps, strict=True)]
 
 
 def share_found(pairs: list[Pair], threshold: float, *, logarithmic: bool) -> float:
