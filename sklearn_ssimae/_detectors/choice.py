@@ -31,6 +31,8 @@ _TILES = 16
 # Good squares, at least, that tell whether the look pays: a profile by look is learnt from half of
 # them, and a threshold from the other half.
 _LEAST_TILES = 8
+# Quality that the look must add to be taken: it costs much where drawn defects err.
+_LOOK_ADDS = 0.01
 # Logarithm by which a defect exceeds the threshold, or falls short of it, and still counts as
 # three quarters of one found, or a quarter.
 _SOFTNESS = 0.3
@@ -123,7 +125,7 @@ def choose_map(
         residuals = _residuals(maker, cases)
         for smoothing in sigmas:
             table.append(_row(detector, residuals, smoothing))
-    best = _best(table, probes)
+    best = max(_with_means(table, probes), key=lambda row: float(row["mean"]))
     constants = {name: best[name] for name in detector._calibration.constants}
     choice = Choice(best["smoothing"], constants, False, table)
     can_look = detector.residual == "relative" and maker.comparison.averages_reconstructions
@@ -135,14 +137,20 @@ def choose_map(
         _row(detector, residuals, choice.smoothing, by_look=by_look, by_halves=True)
         for by_look in (False, True)
     ]
-    return choice._replace(by_look=_best(rows, probes)["by_look"], table=[*table, *rows])
+    by_look = look_pays(*_with_means(rows, probes))
+    return choice._replace(by_look=by_look, table=[*table, *rows])
 
 
-def _best(table: list[dict[str, Any]], kinds: Collection[str]) -> dict[str, Any]:
-    """The row with the best mean over the kinds that were drawn, which all rows are given."""
-    for row in table:
+def look_pays(without: dict[str, Any], by_look: dict[str, Any]) -> bool:
+    """Whether the look adds enough, by the means of the two rows."""
+    return bool(by_look["mean"] > without["mean"] + _LOOK_ADDS)
+
+
+def _with_means(rows: list[dict[str, Any]], kinds: Collection[str]) -> list[dict[str, Any]]:
+    """The rows, which are given their mean over the kinds that were drawn."""
+    for row in rows:
         row["mean"] = float(np.mean([row[kind] for kind in kinds if kind in row]))
-    return max(table, key=lambda row: float(row["mean"]))
+    return rows
 
 
 def cut_tiles(

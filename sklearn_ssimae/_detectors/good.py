@@ -13,9 +13,11 @@ from sklearn_ssimae._maps.look import LookProfile, look_of
 
 # σ of the look, as a share of the patch's side: 24 pixels for 128.
 _SIGMA = 3 / 16
-# Pixels that a look is learnt from, at most: of each map, and of all.
-_PIXELS_OF_MAP = 4000
+# Pixels that are taken from a map, at most, and pixels of all maps that a look is learnt from.
+_PIXELS_OF_MAP = 10_000
 _PIXELS = 10_000
+# Looks are told apart by so many steps of the mean, and of the deviation.
+_STEPS = 8
 
 
 def learn_good_material(
@@ -62,5 +64,18 @@ def learn_look(maps: Iterable[tuple[Tensor, Tensor]], *, sigma: float) -> LookPr
         looks.append(look[chosen])
         residuals.append(residual.flatten().cpu().numpy()[chosen])
     x, y = np.concatenate(looks), np.concatenate(residuals)
-    chosen = random.permutation(len(y))[:_PIXELS]
+    chosen = random.choice(len(y), _PIXELS, p=_shares(x))
     return LookProfile.fit(x[chosen], y[chosen].clip(LEAST), sigma=sigma)
+
+
+def _shares(looks: np.ndarray) -> np.ndarray:
+    """How often each of looks (n, 2) is to be drawn: in all as the root of how common it is.
+
+    A rare look, a selvage say, is what a profile is for, and would not be heard among the rest.
+    """
+    cells = np.zeros(len(looks), dtype=np.intp)
+    for values in looks.T:
+        edges = np.linspace(values.min(), values.max(), _STEPS + 1)[1:-1]
+        cells = cells * _STEPS + np.searchsorted(edges, values)
+    weights: np.ndarray = np.bincount(cells)[cells] ** -0.5
+    return weights / weights.sum()

@@ -14,13 +14,14 @@ from sklearn_ssimae import SSIMAutoencoderDetector, VAEDetector
 from sklearn_ssimae._detectors.choice import (
     Drawn,
     Residual,
-    _best,
     _row,
+    _with_means,
     average_precision,
     choose_map,
     cut_tiles,
     draw_into,
     found_of_kinds,
+    look_pays,
     n_drawn,
     precision_of,
     quality_of_kinds,
@@ -128,8 +129,8 @@ def test_kinds_that_could_not_be_drawn_do_not_count():
         {"smoothing": 1.0, "scratch": 0.3, "stain": 0.5},
         {"smoothing": 2.0, "scratch": 0.5, "stain": 0.4},
     ]
-    assert _best(rows, ["scratch", "stain", "grain"])["smoothing"] == 2.0
-    assert [row["mean"] for row in rows] == pytest.approx([0.4, 0.45])
+    means = [row["mean"] for row in _with_means(rows, ["scratch", "stain", "grain"])]
+    assert means == pytest.approx([0.4, 0.45])
 
 
 def test_the_choice_repeats_and_depends_on_the_generator(tile):
@@ -290,7 +291,12 @@ def test_the_look_pays_unless_it_levels_defects(levels_defects):
     detector.residual = "relative"
     squares = squares_with_a_look(levels_defects=levels_defects)
     rows = [_row(detector, squares, 2.0, by_look=look, by_halves=True) for look in (False, True)]
-    assert _best(rows, ["stain"])["by_look"] == (not levels_defects)
+    assert look_pays(*_with_means(rows, ["stain"])) == (not levels_defects)
+
+
+def test_a_look_that_adds_next_to_nothing_is_not_taken():
+    assert look_pays({"mean": 0.4}, {"mean": 0.42})
+    assert not look_pays({"mean": 0.4}, {"mean": 0.405})
 
 
 # In a fit -----------------------------------------------------------------------------

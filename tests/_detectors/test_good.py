@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.linear_model import QuantileRegressor
 
-from sklearn_ssimae._detectors.good import learn_good_material, learn_look
+from sklearn_ssimae._detectors.good import _shares, learn_good_material, learn_look
 from sklearn_ssimae._maps.good import GoodMaterial
 from sklearn_ssimae._maps.look import LookProfile, look_of
 
@@ -43,6 +43,14 @@ def test_look_foretells_where_good_material_is_drawn_badly():
     relative = profile.relative(residual[None], reconstruction[None])[0]
     assert relative[:, :25].max() < 1.5
     assert relative[:, 60:].max() < 1.5
+
+
+def test_a_rare_look_is_drawn_as_the_root_of_how_common_it_is():
+    looks = np.repeat([[0.2, 0.1], [0.8, 0.1], [0.2, 0.3]], [9000, 100, 900], axis=0)
+    shares = _shares(looks)
+    assert shares.sum() == pytest.approx(1)
+    of_each = [part.sum() for part in np.split(shares, [9000, 9100])]
+    assert of_each == pytest.approx(np.sqrt([9000, 100, 900]) / np.sqrt([9000, 100, 900]).sum())
 
 
 def test_a_look_beyond_all_that_was_seen_counts_as_the_nearest():
