@@ -188,11 +188,19 @@ def _start_near(layer: nn.Module, values: Tensor) -> None:
 
 @torch.no_grad()
 def _initialize_layers(layers: nn.Sequential, size: int, generator: Generator) -> None:
-    """Kaiming initialisation for the leaky slope of layers whose input is `size` pixels wide.
+    """Random orthogonal weights, as large as Kaiming's; the layers' input is `size` pixels wide.
 
     torch's own default shrinks the signal at every layer, and a network that starts
     with no signal stays at the mean image. The fan counts the taps of the kernel that an
     output pixel meets on average: few of them where maps are as small as the kernel.
+
+    Weights are orthogonal as the steps of `Muon` are, which would have to make up for directions
+    that start weaker than others [1]_.
+
+    References
+    ----------
+    .. [1] A. Saxe, J. McClelland, S. Ganguli, "Exact solutions to the nonlinear dynamics of
+       learning in deep linear neural networks", ICLR 2014.
     """
     gain = math.sqrt(2 / (1 + _SLOPE**2))
     for layer in layers:
@@ -207,6 +215,8 @@ def _initialize_layers(layers: nn.Sequential, size: int, generator: Generator) -
         )
         size = taps.shape[-1]
         deviation = gain / math.sqrt(layer.in_channels * float(taps.mean()))
-        layer.weight.normal_(0, deviation, generator=generator)
+        # Orthonormal rows, or columns if they are fewer, have a deviation of 1 / √(their length).
+        length = max(len(layer.weight), layer.weight[0].numel())
+        nn.init.orthogonal_(layer.weight, deviation * math.sqrt(length), generator=generator)
         assert layer.bias is not None
         layer.bias.zero_()

@@ -170,6 +170,15 @@ def test_the_signal_keeps_its_scale_through_the_layers(image, patch_size, latent
         assert 0.01 < output < 5
 
 
+@pytest.mark.parametrize("latent_dim", [10, 500])
+def test_no_direction_starts_weaker_than_another(latent_dim):
+    network = make_autoencoder(crops(data.brick(), 64, 4), latent_dim)
+    for name, weight in network.named_parameters():
+        if weight.ndim > 1:
+            strengths = torch.linalg.svdvals(weight.detach().flatten(1))
+            torch.testing.assert_close(strengths, strengths[:1].expand_as(strengths), msg=name)
+
+
 @pytest.mark.parametrize("patch_size", PATCH_SIZES[:-1])
 def test_patches_differ_at_the_output_from_the_start(patch_size):
     patches = crops(data.brick(), patch_size, 8)
