@@ -103,8 +103,7 @@ class Autoencoder(PatchNetwork):
 
     @torch.no_grad()
     def initialize(self, patches: Tensor, generator: Generator) -> None:
-        _initialize_layers(self.encoder, patches.shape[-1], generator)
-        _initialize_layers(self.decoder, 1, generator)
+        _initialize_layers(self.encoder, self.decoder, patches.shape[-1], generator)
         _start_near(self.decoder[-1], patches.mean(dim=(0, 2, 3)))
 
 
@@ -164,8 +163,7 @@ class VariationalAutoencoder(PatchNetwork):
 
     @torch.no_grad()
     def initialize(self, patches: Tensor, generator: Generator) -> None:
-        _initialize_layers(self.encoder, patches.shape[-1], generator)
-        _initialize_layers(self.decoder, 1, generator)
+        _initialize_layers(self.encoder, self.decoder, patches.shape[-1], generator)
         self.noise.normal_(generator=generator)
         # Both variances start as constants: the latent one small, so that the draws carry
         # the image and not the noise alone, that of the pixels as large as the data's.
@@ -176,7 +174,6 @@ class VariationalAutoencoder(PatchNetwork):
         latent.bias[self.latent_dim :] = self._LATENT_LOG_VARIANCE
         mean, variance = patches.mean(dim=(0, 2, 3)), patches.var(dim=(0, 2, 3), correction=0)
         _start_near(output, torch.cat([mean, (variance + self.VARIANCE_FLOOR).log()]))
-        output.weight[:, patches.shape[1] :] = 0
 
 
 def _start_near(layer: nn.Module, values: Tensor) -> None:
@@ -187,22 +184,48 @@ def _start_near(layer: nn.Module, values: Tensor) -> None:
 
 
 @torch.no_grad()
-def _initialize_layers(layers: nn.Sequential, size: int, generator: Generator) -> None:
-    """Random orthogonal weights, as large as Kaiming's; the layers' input is `size` pixels wide.
+def _initialize_layers(
+    encoder: nn.Sequential, decoder: nn.Sequential, patch_size: int, generator: Generator
+) -> None:
+    """Let the encoder begin with random orthogonal weights [1]_, and the decoder as its mirror.
 
-    torch's own default shrinks the signal at every layer, and a network that starts
-    with no signal stays at the mean image. The fan counts the taps of the kernel that an
-    output pixel meets on average: few of them where maps are as small as the kernel.
-
-    Weights are orthogonal as the steps of `Muon` are, which would have to make up for directions
-    that start weaker than others [1]_.
+    Each layer of the decoder is the adjoint of the encoder's across from it: a latent vector is
+    drawn where it came from. With other weights the decoder would have to learn first where each
+    feature lies.
 
     References
     ----------
     .. [1] A. Saxe, J. McClelland, S. Ganguli, "Exact solutions to the nonlinear dynamics of
        learning in deep linear neural networks", ICLR 2014.
     """
+    encoding, decoding = _kaiming_deviations(encoder, patch_size), _kaiming_deviations(decoder, 1)
+    for (layer, deviation), (mirror, other) in zip(encoding, reversed(decoding), strict=True):
+        n_rows, n_columns = len(layer.weight), layer.weight[0].numel()
+        # Orthonormal rows, or columns if they are fewer, have a deviation of 1 / √(their length).
+        length = max(n_rows, n_columns)
+        nn.init.orthogonal_(layer.weight, deviation * math.sqrt(length), generator=generator)
+        # More rows than columns all say the same, and would add up.
+        mirrored = layer.weight * (other / deviation * min(1.0, math.sqrt(n_columns / n_rows)))
+        # Of a variational network, means alone are mirrored: they come first.
+        mirror.weight[:, : layer.in_channels] = mirrored[: mirror.in_channels]
+        mirror.weight[:, layer.in_channels :] = 0
+    for layer, _ in encoding + decoding:
+        assert layer.bias is not None
+        layer.bias.zero_()
+
+
+def _kaiming_deviations(
+    layers: nn.Sequential, size: int
+) -> list[tuple[nn.Conv2d | nn.ConvTranspose2d, float]]:
+    """Convolutions, and the deviation of their weights with which the signal keeps its size.
+
+    Kaiming's for the leaky slope; the layers' input is `size` pixels wide. torch's own default
+    shrinks the signal at every layer, and a network that starts with no signal stays at the mean
+    image. The fan counts the taps of the kernel that an output pixel meets on average: few of them
+    where maps are as small as the kernel.
+    """
     gain = math.sqrt(2 / (1 + _SLOPE**2))
+    deviations = []
     for layer in layers:
         if not isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
             continue
@@ -214,9 +237,5 @@ def _initialize_layers(layers: nn.Sequential, size: int, generator: Generator) -
             padding=layer.padding,
         )
         size = taps.shape[-1]
-        deviation = gain / math.sqrt(layer.in_channels * float(taps.mean()))
-        # Orthonormal rows, or columns if they are fewer, have a deviation of 1 / √(their length).
-        length = max(len(layer.weight), layer.weight[0].numel())
-        nn.init.orthogonal_(layer.weight, deviation * math.sqrt(length), generator=generator)
-        assert layer.bias is not None
-        layer.bias.zero_()
+        deviations.append((layer, gain / math.sqrt(layer.in_channels * float(taps.mean()))))
+    return deviations

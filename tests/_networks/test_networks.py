@@ -170,13 +170,29 @@ def test_the_signal_keeps_its_scale_through_the_layers(image, patch_size, latent
         assert 0.01 < output < 5
 
 
+def convolutions(layers):
+    return [layer for layer in layers if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d))]
+
+
 @pytest.mark.parametrize("latent_dim", [10, 500])
 def test_no_direction_starts_weaker_than_another(latent_dim):
     network = make_autoencoder(crops(data.brick(), 64, 4), latent_dim)
-    for name, weight in network.named_parameters():
-        if weight.ndim > 1:
-            strengths = torch.linalg.svdvals(weight.detach().flatten(1))
-            torch.testing.assert_close(strengths, strengths[:1].expand_as(strengths), msg=name)
+    for layer in convolutions(network.encoder):
+        strengths = torch.linalg.svdvals(layer.weight.detach().flatten(1))
+        torch.testing.assert_close(strengths, strengths[:1].expand_as(strengths))
+
+
+@pytest.mark.parametrize("make", NETWORKS)
+@pytest.mark.parametrize("image", [data.brick(), data.astronaut()])
+def test_the_decoder_starts_as_the_mirror_of_the_encoder(make, image):
+    network = make(crops(image, 32, 4))
+    pairs = zip(convolutions(network.encoder), reversed(convolutions(network.decoder)), strict=True)
+    for layer, mirror in pairs:
+        weight = mirror.weight[:, : layer.in_channels]
+        mirrored = layer.weight[: mirror.in_channels]
+        factor = weight.norm() / mirrored.norm()
+        torch.testing.assert_close(weight, factor * mirrored)
+        assert not mirror.weight[:, layer.in_channels :].any()
 
 
 @pytest.mark.parametrize("patch_size", PATCH_SIZES[:-1])
