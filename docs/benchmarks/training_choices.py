@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from detection import cpu_seconds, parse_parameters
 from sklearn.exceptions import ConvergenceWarning
+from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from sklearn_ssimae import SSIMAutoencoderDetector
@@ -60,6 +61,20 @@ class CleanTrainer(Trainer):
         super().__init__(network, loss, probe, **options)
 
 
+class UnmirroredTrainer(Trainer):
+    """The decoder begins with independent weights, as large as the mirror of the encoder's."""
+
+    def __init__(self, network, loss, probe, **options):
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for layer in network.decoder:
+                if isinstance(layer, nn.ConvTranspose2d):
+                    deviation = layer.weight.square().mean().sqrt()
+                    drawn = torch.randn(layer.weight.shape, generator=generator)
+                    layer.weight.copy_(deviation * drawn)
+        super().__init__(network, loss, probe, **options)
+
+
 def rows_together(most):
     """A trainer whose optimizer makes so many rows of a matrix orthogonal together."""
 
@@ -83,6 +98,7 @@ CHOICES = {
     "batches of 16, rate 3e-3": (Trainer, SMALL),
     "constant": (Trainer, {"learning_rate": "constant"}),
     "no corruption": (CleanTrainer, {}),
+    "independent decoder": (UnmirroredTrainer, {}),
     "128 rows together": (rows_together(128), {}),
     "256 rows together": (rows_together(256), {}),
     "Adam, batches of 8, rate 1e-3": (AdamTrainer, {"batch_size": 8, "learning_rate_init": 1e-3}),
