@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from torch import Tensor
@@ -13,8 +13,8 @@ from sklearn_ssimae._maps.look import LookProfile, look_of
 
 # σ of the look, as a share of the patch's side: 24 pixels for 128.
 _SIGMA = 3 / 16
-# Pixels that are taken from a map, at most, and pixels of all maps that a look is learnt from.
-_PIXELS_OF_MAP = 10_000
+# Pixels that the maps give, each its share, and pixels among these that a look is learnt from.
+_POOL = 60_000
 _PIXELS = 10_000
 # Looks are told apart by so many steps of the mean, and of the deviation.
 _STEPS = 8
@@ -47,12 +47,12 @@ def learn_good_material(
     return GoodMaterial(border, look)
 
 
-def learn_look(maps: Iterable[tuple[Tensor, Tensor]], *, sigma: float) -> LookProfile:
+def learn_look(maps: Sequence[tuple[Tensor, Tensor]], *, sigma: float) -> LookProfile:
     """The residual of good images by the look of their reconstructions.
 
     Parameters
     ----------
-    maps : iterable of (Tensor (h, w), Tensor (c, h, w))
+    maps : sequence of (Tensor (h, w), Tensor (c, h, w))
         Residual maps, at least one, and the reconstructions that they belong to.
     sigma : float
     """
@@ -60,7 +60,7 @@ def learn_look(maps: Iterable[tuple[Tensor, Tensor]], *, sigma: float) -> LookPr
     looks, residuals = [], []
     for residual, reconstruction in maps:
         look = look_of(reconstruction[None], sigma)[0].flatten(1).T.cpu().numpy()
-        chosen = random.permutation(len(look))[:_PIXELS_OF_MAP]
+        chosen = random.permutation(len(look))[: _POOL // len(maps)]
         looks.append(look[chosen])
         residuals.append(residual.flatten().cpu().numpy()[chosen])
     x, y = np.concatenate(looks), np.concatenate(residuals)

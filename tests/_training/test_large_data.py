@@ -82,6 +82,9 @@ def test_the_array_is_never_whole_in_memory(store, tmp_path, monkeypatch):
     del X
     monkeypatch.setattr(crops, "CACHE_BYTES", 10 * 2**18)
     detector = cheap(n_patches=400, stride=16, threshold=1)
+    # What is imported when it is first needed is no image.
+    (tmp_path / "first").mkdir()
+    detector.fit(store(noise((20, 256, 256), np.uint8), tmp_path / "first"))
     gc.collect()
     tracemalloc.start()
     detector.fit(stored)
