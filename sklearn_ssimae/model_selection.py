@@ -273,7 +273,7 @@ class LockingMemory(joblib.Memory):
     >>> from sklearn_ssimae import L2AutoencoderDetector, ResidualThresholder
     >>> from sklearn_ssimae.model_selection import LockingMemory
     >>> detector = L2AutoencoderDetector(
-    ...     patch_size=32, scale=0.25, max_iter=1, random_state=0, verbose=1
+    ...     patch_size=32, scale=0.25, max_iter=2, random_state=0, verbose=1
     ... )
     >>> with TemporaryDirectory() as folder:
     ...     pipeline = Pipeline(
@@ -283,7 +283,8 @@ class LockingMemory(joblib.Memory):
     ...     for quantile in (0.99, 0.995, 0.999):
     ...         pipeline = pipeline.set_params(thresholder__quantile=quantile)
     ...         masks = pipeline.fit(data.brick()[None, :256]).transform(data.brick()[None, 256:])
-    L2AutoencoderDetector: epoch 1/1, loss ...
+    L2AutoencoderDetector: epoch 1/2, loss ...
+    L2AutoencoderDetector: epoch 2/2, loss ...
     """
 
     def __init__(self, location: str | os.PathLike[str]) -> None:
