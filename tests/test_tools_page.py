@@ -48,8 +48,7 @@ def test_names_of_this_package_exist(snippet):
 @pytest.fixture(scope="module")
 def names():
     """What the first snippet of the page leaves behind."""
-    with pytest.warns(match="no better than the mean image"):
-        exec(SETUP, names := {})
+    exec(SETUP, names := {})
     return names
 
 
