@@ -125,7 +125,7 @@ def choose_map(
         residuals = _residuals(maker, cases)
         for smoothing in sigmas:
             table.append(_row(detector, residuals, smoothing))
-    best = max(_with_means(table, probes), key=lambda row: float(row["mean"]))
+    best = _best(table, probes)
     constants = {name: best[name] for name in detector._calibration.constants}
     choice = Choice(best["smoothing"], constants, False, table)
     can_look = detector.residual == "relative" and maker.comparison.averages_reconstructions
@@ -144,6 +144,11 @@ def choose_map(
 def look_pays(without: dict[str, Any], by_look: dict[str, Any]) -> bool:
     """Whether the look adds enough, by the means of the two rows."""
     return bool(by_look["mean"] > without["mean"] + _LOOK_ADDS)
+
+
+def _best(table: list[dict[str, Any]], kinds: Collection[str]) -> dict[str, Any]:
+    """The row with the best mean over the kinds that were drawn, which all rows are given."""
+    return max(_with_means(table, kinds), key=lambda row: float(row["mean"]))
 
 
 def _with_means(rows: list[dict[str, Any]], kinds: Collection[str]) -> list[dict[str, Any]]:
