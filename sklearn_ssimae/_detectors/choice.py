@@ -137,13 +137,21 @@ def choose_map(
         _row(detector, residuals, choice.smoothing, by_look=by_look, by_halves=True)
         for by_look in (False, True)
     ]
-    by_look = look_pays(*_with_means(rows, probes))
+    without, with_look = _with_means(rows, probes)
+    by_look = look_pays(without, with_look, probes)
     return choice._replace(by_look=by_look, table=[*table, *rows])
 
 
-def look_pays(without: dict[str, Any], by_look: dict[str, Any]) -> bool:
-    """Whether the look adds enough, by the means of the two rows."""
-    return bool(by_look["mean"] > without["mean"] + _LOOK_ADDS)
+def look_pays(without: dict[str, Any], by_look: dict[str, Any], kinds: Collection[str]) -> bool:
+    """Whether the look adds enough: to the mean of the two rows, and to the kind found worst.
+
+    The mean alone would mind that what is plain either way becomes a little less so.
+    """
+
+    def worth(row: dict[str, Any]) -> float:
+        return float(row["mean"] + min(row[kind] for kind in kinds if kind in row)) / 2
+
+    return worth(by_look) > worth(without) + _LOOK_ADDS
 
 
 def _best(table: list[dict[str, Any]], kinds: Collection[str]) -> dict[str, Any]:

@@ -292,12 +292,21 @@ def test_the_look_pays_unless_it_levels_defects(levels_defects):
     detector.residual = "relative"
     squares = squares_with_a_look(levels_defects=levels_defects)
     rows = [_row(detector, squares, 2.0, by_look=look, by_halves=True) for look in (False, True)]
-    assert look_pays(*_with_means(rows, ["stain"])) == (not levels_defects)
+    assert look_pays(*_with_means(rows, ["stain"]), ["stain"]) == (not levels_defects)
 
 
 def test_a_look_that_adds_next_to_nothing_is_not_taken():
-    assert look_pays({"mean": 0.4}, {"mean": 0.42})
-    assert not look_pays({"mean": 0.4}, {"mean": 0.405})
+    def row(**values):
+        return {**values, "mean": np.mean(list(values.values()))}
+
+    kinds = ["stain", "dent", "hole"]
+    assert look_pays(row(stain=0.4), row(stain=0.42), kinds)
+    assert not look_pays(row(stain=0.4), row(stain=0.405), kinds)
+    # What is found worst counts for as much as all together.
+    plain = row(stain=0.4, dent=0.9)
+    assert look_pays(plain, row(stain=0.5, dent=0.75), kinds)
+    assert not look_pays(plain, row(stain=0.5, dent=0.6), kinds)
+    assert not look_pays(plain, row(stain=0.35, dent=0.96), kinds)
 
 
 # In a fit -----------------------------------------------------------------------------
