@@ -19,7 +19,7 @@ COMMON_PARAMETERS = """\
         by replication.
     n_patches : int, default=1000
         Random crops that an epoch sees (paper: 10000).
-    max_iter : int, default=40
+    max_iter : int, default=30
         Epochs at most (paper: 200).
     augment : bool, default=False
         Whether crops are turned and flipped at random, in all eight ways. For textures that
@@ -27,7 +27,7 @@ COMMON_PARAMETERS = """\
     batch_size : int, default=32
         Crops in a gradient step. The network sees most of them with something drawn into them,
         and learns to redraw them clean: else it would break down at a defect.
-    learning_rate_init : float, default=5e-3
+    learning_rate_init : float, default=2.5e-3
         Learning rate of Muon, which steps the weights, and five times that of Adam, which steps
         biases and layers of one channel: the constant one, or the trapezoid's height.
     learning_rate : {"trapezoid", "constant"}, default="trapezoid"

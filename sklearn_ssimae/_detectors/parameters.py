@@ -29,10 +29,10 @@ class Parameters:
     latent_dim: int = 100
     patch_size: int = 128
     n_patches: int = 1000
-    max_iter: int = 40
+    max_iter: int = 30
     augment: bool = False
     batch_size: int = 32
-    learning_rate_init: float = 5e-3
+    learning_rate_init: float = 2.5e-3
     learning_rate: str = "trapezoid"
     weight_decay: float = 1e-5
     tol: float = 1e-4

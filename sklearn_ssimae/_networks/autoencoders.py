@@ -7,14 +7,11 @@ is left of them.
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn import functional as F
 
 from sklearn_ssimae._networks.deconvolution import Deconvolution, Doubling
+from sklearn_ssimae._networks.first_weights import begin_linear
 
 #: Patch sides are multiples of this.
 REDUCTION = 16
@@ -103,8 +100,7 @@ class Autoencoder(PatchNetwork):
 
     @torch.no_grad()
     def initialize(self, patches: Tensor, generator: Generator) -> None:
-        _initialize_layers(self.encoder, self.decoder, patches.shape[-1], generator)
-        _start_near(self.decoder[-1], patches.mean(dim=(0, 2, 3)))
+        begin_linear(self.encoder, self.decoder, patches, slope=_SLOPE, generator=generator)
 
 
 class VariationalAutoencoder(PatchNetwork):
@@ -163,79 +159,13 @@ class VariationalAutoencoder(PatchNetwork):
 
     @torch.no_grad()
     def initialize(self, patches: Tensor, generator: Generator) -> None:
-        _initialize_layers(self.encoder, self.decoder, patches.shape[-1], generator)
+        begin_linear(self.encoder, self.decoder, patches, slope=_SLOPE, generator=generator)
         self.noise.normal_(generator=generator)
         # Both variances start as constants: the latent one small, so that the draws carry
         # the image and not the noise alone, that of the pixels as large as the data's.
         latent, output = self.encoder[-1], self.decoder[-1]
         assert isinstance(latent, nn.Conv2d) and isinstance(output, nn.ConvTranspose2d)
-        assert latent.bias is not None
-        latent.weight[self.latent_dim :] = 0
+        assert latent.bias is not None and output.bias is not None
         latent.bias[self.latent_dim :] = self._LATENT_LOG_VARIANCE
-        mean, variance = patches.mean(dim=(0, 2, 3)), patches.var(dim=(0, 2, 3), correction=0)
-        _start_near(output, torch.cat([mean, (variance + self.VARIANCE_FLOOR).log()]))
-
-
-def _start_near(layer: nn.Module, values: Tensor) -> None:
-    """Let the last layer begin close to a constant: chance images would be unlearnt first."""
-    assert isinstance(layer, nn.ConvTranspose2d) and layer.bias is not None
-    layer.weight *= 0.1
-    layer.bias.copy_(values)
-
-
-@torch.no_grad()
-def _initialize_layers(
-    encoder: nn.Sequential, decoder: nn.Sequential, patch_size: int, generator: Generator
-) -> None:
-    """Let the encoder begin with random orthogonal weights [1]_, and the decoder as its mirror.
-
-    Each layer of the decoder is the adjoint of the encoder's across from it: a latent vector is
-    drawn where it came from. With other weights the decoder would have to learn first where each
-    feature lies.
-
-    References
-    ----------
-    .. [1] A. Saxe, J. McClelland, S. Ganguli, "Exact solutions to the nonlinear dynamics of
-       learning in deep linear neural networks", ICLR 2014.
-    """
-    encoding, decoding = _kaiming_deviations(encoder, patch_size), _kaiming_deviations(decoder, 1)
-    for (layer, deviation), (mirror, other) in zip(encoding, reversed(decoding), strict=True):
-        n_rows, n_columns = len(layer.weight), layer.weight[0].numel()
-        # Orthonormal rows, or columns if they are fewer, have a deviation of 1 / √(their length).
-        length = max(n_rows, n_columns)
-        nn.init.orthogonal_(layer.weight, deviation * math.sqrt(length), generator=generator)
-        # More rows than columns all say the same, and would add up.
-        mirrored = layer.weight * (other / deviation * min(1.0, math.sqrt(n_columns / n_rows)))
-        # Of a variational network, means alone are mirrored: they come first.
-        mirror.weight[:, : layer.in_channels] = mirrored[: mirror.in_channels]
-        mirror.weight[:, layer.in_channels :] = 0
-    for layer, _ in encoding + decoding:
-        assert layer.bias is not None
-        layer.bias.zero_()
-
-
-def _kaiming_deviations(
-    layers: nn.Sequential, size: int
-) -> list[tuple[nn.Conv2d | nn.ConvTranspose2d, float]]:
-    """Convolutions, and the deviation of their weights with which the signal keeps its size.
-
-    Kaiming's for the leaky slope; the layers' input is `size` pixels wide. torch's own default
-    shrinks the signal at every layer, and a network that starts with no signal stays at the mean
-    image. The fan counts the taps of the kernel that an output pixel meets on average: few of them
-    where maps are as small as the kernel.
-    """
-    gain = math.sqrt(2 / (1 + _SLOPE**2))
-    deviations = []
-    for layer in layers:
-        if not isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
-            continue
-        convolve: Any = F.conv2d if isinstance(layer, nn.Conv2d) else F.conv_transpose2d
-        taps = convolve(
-            torch.ones(1, 1, size, size),
-            torch.ones(1, 1, *layer.kernel_size),
-            stride=layer.stride,
-            padding=layer.padding,
-        )
-        size = taps.shape[-1]
-        deviations.append((layer, gain / math.sqrt(layer.in_channels * float(taps.mean()))))
-    return deviations
+        variance = patches.var(dim=(0, 2, 3), correction=0)
+        output.bias[patches.shape[1] :] = (variance + self.VARIANCE_FLOOR).log()

@@ -40,7 +40,7 @@ def fitted(request):
     latent, output = detector.network_.encoder[-1], detector.network_.decoder[-1]
     with torch.no_grad():
         latent.bias[8:] = 0
-        output.weight *= 1.5
+        output.weight *= 6
         output.weight[:, output.out_channels // 2 :] = 2 * output.weight[
             :, : output.out_channels // 2
         ].flip(0)
