@@ -61,8 +61,8 @@ class CleanTrainer(Trainer):
         super().__init__(network, loss, probe, **options)
 
 
-class UnmirroredTrainer(Trainer):
-    """The decoder begins with independent weights, as large as the mirror of the encoder's."""
+class IndependentTrainer(Trainer):
+    """The decoder begins with independent weights, as large as the encoder's adjoint."""
 
     def __init__(self, network, loss, probe, **options):
         generator = torch.Generator().manual_seed(0)
@@ -89,16 +89,16 @@ def rows_together(most):
     return BlockTrainer
 
 
-SMALL = {"batch_size": 16, "learning_rate_init": 3e-3}
+SMALL = {"batch_size": 16, "learning_rate_init": 1.5e-3}
 CHOICES = {
     "default": (Trainer, {}),
     "float32": (Trainer, {"precision": "float32"}),
-    "rate 1e-2": (Trainer, {"learning_rate_init": 1e-2}),
-    "rate 3e-3": (Trainer, {"learning_rate_init": 3e-3}),
-    "batches of 16, rate 3e-3": (Trainer, SMALL),
+    "rate 5e-3": (Trainer, {"learning_rate_init": 5e-3}),
+    "rate 1.25e-3": (Trainer, {"learning_rate_init": 1.25e-3}),
+    "batches of 16, rate 1.5e-3": (Trainer, SMALL),
     "constant": (Trainer, {"learning_rate": "constant"}),
     "no corruption": (CleanTrainer, {}),
-    "independent decoder": (UnmirroredTrainer, {}),
+    "independent decoder": (IndependentTrainer, {}),
     "128 rows together": (rows_together(128), {}),
     "256 rows together": (rows_together(256), {}),
     "Adam, batches of 8, rate 1e-3": (AdamTrainer, {"batch_size": 8, "learning_rate_init": 1e-3}),
