@@ -31,6 +31,8 @@ from sklearn_ssimae._detectors.choice import (
 from sklearn_ssimae._detectors.false_alarms import GoodMaxima, false_alarm_threshold
 from sklearn_ssimae._detectors.probes import make_probes
 
+DRAWS_ALL_DEFECTS = True
+
 PATCH = 32
 KINDS = sorted(make_probes(PATCH))
 FINE, COARSE = {"noise": 0.0}, {"noise": 0.3}

@@ -300,7 +300,7 @@ def test_better_than_the_mean_image(cls):
         patch_size=32,
         latent_dim=32,
         n_patches=1000,
-        max_iter=8,
+        max_iter=2,
         scale=0.5,
         random_state=0,
     )
@@ -308,7 +308,7 @@ def test_better_than_the_mean_image(cls):
         warnings.simplefilter("error", ConvergenceWarning)
         detector.fit(brick[None, :256])
     rest = brick[None, 256:]
-    assert ((detector.reconstruct(rest) - rest) ** 2).mean() < 0.7 * rest.var()
+    assert ((detector.reconstruct(rest) - rest) ** 2).mean() < 0.6 * rest.var()
 
 
 def test_a_fit_that_ends_at_the_mean_image_says_so(cls):
@@ -422,7 +422,7 @@ def test_warm_start_continues(cls):
     first = detector.loss_curve_[0]
     detector.fit(X)
     assert detector.n_iter_ == len(detector.loss_curve_) == 4
-    assert detector.loss_curve_[2] < first
+    assert detector.loss_curve_[3] < first
     fresh = clone(detector).fit(X)
     assert fresh.loss_curve_[0] == first
 

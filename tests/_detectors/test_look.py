@@ -12,6 +12,8 @@ from sklearn_ssimae import L2AutoencoderDetector, SSIMAutoencoderDetector, VAEDe
 from sklearn_ssimae._detectors import calibration
 from sklearn_ssimae.export import to_onnx
 
+DRAWS_ALL_DEFECTS = True
+
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
