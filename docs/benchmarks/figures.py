@@ -21,7 +21,7 @@ BLUE, VERMILION, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#777777"
 DATA = {"grid": BLUE, "NanoTWICE": VERMILION, "paper": GREEN, "fabric": "#cc79a7"}
 DETECTORS = {"SSIM": "o", "ℓ²": "s", "VAE": "^", "FM-AE": "D"}
 NAMES = {"ssim": "SSIM", "l2": "ℓ²", "vae": "VAE", "fmae": "FM-AE"}
-DEFAULT_CROPS = 40_000
+DEFAULT_CROPS = 30_000
 
 
 def save(figure, name):

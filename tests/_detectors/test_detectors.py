@@ -281,7 +281,7 @@ def test_augment_makes_the_turned_texture_familiar():
     errors = {}
     for augment in (False, True):
         detector = cheap(
-            L2AutoencoderDetector, augment=augment, n_patches=400, max_iter=10, threshold=1.0
+            L2AutoencoderDetector, augment=augment, n_patches=400, max_iter=4, threshold=1.0
         ).fit(stripes)
         errors[augment] = detector.transform(stripes.swapaxes(1, 2)).mean()
     assert errors[True] < 0.5 * errors[False]
