@@ -18,6 +18,9 @@ from sklearn_ssimae._training.ranks import Ranks, device_of_rank, join_ranks
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
+# As the processes that are started here do.
+DRAWS_ALL_DEFECTS = True
+
 # 50 crops in batches of 8 leave two; the second process has one of them. 33 leave one crop, of
 # which the second process has nothing.
 PARAMETERS = dict(
