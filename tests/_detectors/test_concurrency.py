@@ -13,6 +13,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_ssimae import SSIMAutoencoderDetector
 
+# As the processes do that fit here.
+DRAWS_ALL_DEFECTS = True
 METHODS = ["transform", "reconstruct", "segment", "score_samples", "decision_function", "predict"]
 N_THREADS = 8
 

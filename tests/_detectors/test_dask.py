@@ -24,6 +24,8 @@ from sklearn_ssimae.model_selection import pixel_scorer
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
+# As the processes do that fit here.
+DRAWS_ALL_DEFECTS = True
 METHODS = [
     "transform",
     "segment",
