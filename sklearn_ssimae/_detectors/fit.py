@@ -121,6 +121,9 @@ class Fit:
         self.device = device_of_rank(choose_device(detector.device))
         seeds = check_random_state(detector.random_state).randint(2**31 - 1, size=2).tolist()
         self.ranks = join_ranks()
+        if self.continues:
+            seeds[1] = detector._seed_of_kept
+        #: Of the training, and of which images are kept from it.
         self.seeds: list[int] = self.ranks.agree(seeds)
 
     def _open_checkpoint(self) -> AbstractContextManager[Checkpoint]:
@@ -151,6 +154,7 @@ class Fit:
         if not self.continues:
             detector.data_range_ = resolve_data_range(detector.data_range, images)
             detector._n_channels = self.n_channels
+            detector._seed_of_kept = self.seeds[1]
         self.division = self._divide()
         detector.trained_on_ = {
             "n_images": len({part.image for parts in self.division for part in parts}),
@@ -188,7 +192,7 @@ class Fit:
             lambda index: prepare(images[index], images.name(index)),
             fraction=detector.validation_fraction,
             patch_size=detector.patch_size,
-            # The same images in every continuation.
+            # The same images in every continuation: others would have been trained on.
             rng=np.random.default_rng(self.seeds[1]),
         )
         if not division.kept:
@@ -422,7 +426,7 @@ def _fitted_state(detector: BaseDetector) -> dict[str, Any]:
     return {
         name: value
         for name, value in vars(detector).items()
-        if name.endswith("_") or name in ("_calibration", "_n_channels")
+        if name.endswith("_") or name in ("_calibration", "_n_channels", "_seed_of_kept")
     }
 
 

@@ -63,6 +63,7 @@ class Parameters:
     _input_kind_: Kind = field(init=False)
     image_shape_: tuple[int, ...] | None = field(init=False)
     _n_channels: int = field(init=False)
+    _seed_of_kept: int = field(init=False)
     _calibration: Calibration = field(init=False)
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

@@ -1,5 +1,6 @@
 """What a fit keeps from training, says about it, and refuses."""
 
+import pickle
 import warnings
 
 import numpy as np
@@ -8,6 +9,8 @@ from shared import CHEAPEST, cheap, texture
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_ssimae import L2AutoencoderDetector, ResidualThresholder
+from sklearn_ssimae._detectors import fit
+from sklearn_ssimae._training.division import divide
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -35,6 +38,27 @@ def test_a_tenth_is_kept(n_images, n_kept, capsys):
 def test_of_few_and_large_images_a_strip_of_each_is_kept(n_images, capsys):
     cheap(verbose=1).fit(texture(n_images, 20, 32))
     assert f"residuals of {n_images} good image" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shape", [(20, 20), (20, 100)])
+@pytest.mark.parametrize("random_state", [0, None, np.random.RandomState(0)])
+@pytest.mark.parametrize("call", ["fit", "partial_fit"])
+def test_every_continuation_keeps_the_same(call, random_state, shape, monkeypatch):
+    """Another choice would take the threshold from what was trained on before."""
+    kept = []
+
+    def record(*args, **kwargs):
+        division = divide(*args, **kwargs)
+        kept.append(division.kept)
+        return division
+
+    monkeypatch.setattr(fit, "divide", record)
+    X = texture(20, *shape)
+    detector = cheap(random_state=random_state, max_iter=1, warm_start=True)
+    for _ in range(2):
+        getattr(detector, call)(X)
+    getattr(pickle.loads(pickle.dumps(detector)), call)(X)
+    assert kept[0] == kept[1] == kept[2]
 
 
 def said_of_one_image(**params):
