@@ -43,11 +43,11 @@ COMMON_PARAMETERS = """\
         falls: the loss falls once more with it.
     validation_fraction : float, default=0.1
         In (0, 1): share of the good images that is kept from training. What is learnt after it
-        comes from them: `smoothing`, what maps are relative to, the threshold. A strip of each,
-        of every image at another place, is kept in place of whole images of up to ten images of
-        two patches or more, and of up to fifty that are long enough for a strip of a patch to be
-        that share. Copies of an image count as one; more than 1000 images are not searched for
-        them.
+        comes from them: `smoothing`, what maps are relative to, the threshold. A strip of each is
+        kept in place of whole images of up to ten images of two patches or more, and of up to
+        fifty that are long enough for a strip of a patch to be that share. Copies of an image
+        count as one; more than 1000 images are not searched for them. A fit that goes on keeps
+        what it kept before.
     stride : int or None, default=None
         Step in pixels between patches when an image is scored, at most `patch_size` (a
         longer one is cut to it). None: half of it, at which the weights of the overlaps add up

@@ -88,7 +88,7 @@ def divide(
         In (0, 1): the share that is kept; at least one image, or a strip as wide as a patch.
     patch_size : int
     rng : numpy Generator
-        Chooses the images, or where the strips lie.
+        Chooses the images.
 
     Raises
     ------
@@ -100,15 +100,11 @@ def divide(
         least = 2 * patch_size if n_images <= _FEW else patch_size / fraction
         shapes = _shapes_if_large(indices, load, least)
         if shapes is not None:
-            # All along the axis, ends included: both are special, and both must be trained on.
-            places = (rng.permutation(n_images) + 0.5) / n_images
             pairs = [
-                _strip(index, shape, fraction, patch_size, place)
-                for index, shape, place in zip(indices, shapes, places, strict=True)
+                _strip(index, shape, fraction, patch_size, at_start=bool(place % 2))
+                for place, (index, shape) in enumerate(zip(indices, shapes, strict=True))
             ]
-            return Division(
-                [part for trained, _ in pairs for part in trained], [kept for _, kept in pairs]
-            )
+            return Division([trained for trained, _ in pairs], [kept for _, kept in pairs])
         if n_images == 1:
             return keep_nothing(indices)
     n_kept = max(1, round(fraction * n_images))
@@ -135,23 +131,17 @@ def _shapes_if_large(
 
 
 def _strip(
-    index: int, shape: tuple[int, int], fraction: float, patch_size: int, place: float
-) -> tuple[list[Part], Part]:
-    """What is left of an image, and a strip across it: at `place`, in [0, 1], of its longer axis.
-
-    Rather at an end than so near it that crops of what is left there would all be alike.
-    """
+    index: int, shape: tuple[int, int], fraction: float, patch_size: int, *, at_start: bool
+) -> tuple[Part, Part]:
+    """The rest of an image, and a strip at an end of its longer axis."""
     along = int(shape[1] >= shape[0])
     side = shape[along]
     length = min(max(patch_size, round(fraction * side)), side - patch_size)
-    last = side - length
-    start = min(round(place * last), last)
-    if min(start, last - start) < 2 * patch_size:
-        start = 0 if 2 * start < last else last
+    first, last = slice(0, length), slice(side - length, side)
+    kept = first if at_start else last
+    trained = slice(length, side) if at_start else slice(0, side - length)
 
-    def part(first: int, stop: int) -> Part:
-        box = (slice(None), slice(first, stop)) if along else (slice(first, stop), slice(None))
-        return Part(index, box)
+    def box(part: slice) -> tuple[slice, slice]:
+        return (slice(None), part) if along else (part, slice(None))
 
-    kept, left = part(start, start + length), [(0, start), (start + length, side)]
-    return [part(first, stop) for first, stop in left if first < stop], kept
+    return Part(index, box(trained)), Part(index, box(kept))
