@@ -121,9 +121,10 @@ class Fit:
         self.device = device_of_rank(choose_device(detector.device))
         seeds = check_random_state(detector.random_state).randint(2**31 - 1, size=2).tolist()
         self.ranks = join_ranks()
+        # The first is of the training, the second of what is kept from it: the same in every
+        # continuation, since others would have been trained on.
         if self.continues:
             seeds[1] = detector._seed_of_kept
-        #: Of the training, and of which images are kept from it.
         self.seeds: list[int] = self.ranks.agree(seeds)
 
     def _open_checkpoint(self) -> AbstractContextManager[Checkpoint]:
@@ -192,7 +193,6 @@ class Fit:
             lambda index: prepare(images[index], images.name(index)),
             fraction=detector.validation_fraction,
             patch_size=detector.patch_size,
-            # The same images in every continuation: others would have been trained on.
             rng=np.random.default_rng(self.seeds[1]),
         )
         if not division.kept:
