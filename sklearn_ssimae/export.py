@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from sklearn_ssimae._detectors.base import BaseDetector
 from sklearn_ssimae._maps.filters import resize
+from sklearn_ssimae._maps.making import repair
 from sklearn_ssimae._maps.tiling import GridAxis
 from sklearn_ssimae._version import __version__
 
@@ -89,8 +90,8 @@ def to_onnx(detector: Any, path: str | os.PathLike[str], image_shape: tuple[int,
     >>> detector = L2AutoencoderDetector(
     ...     patch_size=32,
     ...     latent_dim=16,
-    ...     n_patches=500,
-    ...     max_iter=5,
+    ...     n_patches=200,
+    ...     max_iter=3,
     ...     random_state=0,
     ... )
     >>> maps = detector.fit(brick).transform(brick)
@@ -212,8 +213,20 @@ class _ResidualMaps(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         planes = self._prepare(images)
-        values = self._join([self._patch_values(strip) for strip in self._cut(planes)])
-        return self.maker.finish(self.maker.compare(planes, values), values, self.map_size)
+        values = self._reconstruct(planes)
+        maps = self._compare(planes, values)
+        if self.maker.level is not None:
+            repaired = repair(planes, values, maps, self.maker.level)
+            maps = self._compare(planes, self._reconstruct(repaired))
+        return resize(maps, self.map_size)
+
+    def _reconstruct(self, planes: Tensor) -> Tensor:
+        """Averaged values (n, k, h, w) of planes (n, c, h, w)."""
+        return self._join([self._patch_values(strip) for strip in self._cut(planes)])
+
+    def _compare(self, planes: Tensor, values: Tensor) -> Tensor:
+        """Finished maps (n, h, w) at the scale of the planes."""
+        return self.maker.finish(self.maker.compare(planes, values), values)
 
     def _prepare(self, images: Tensor) -> Tensor:
         """Planes (n, c, h, w) in [0, 1], resized."""

@@ -191,7 +191,7 @@ def synthetic_defect_scorer(*, random_state: int = 0) -> SyntheticDefectScorer:
     >>> phases = np.random.default_rng(0).uniform(0, 2 * np.pi, (12, 1, 1))
     >>> stripes = 0.5 + 0.3 * np.sin(np.arange(32) * np.pi / 4 + phases) * np.ones((32, 1))
     >>> search = GridSearchCV(
-    ...     L2AutoencoderDetector(patch_size=16, n_patches=200, max_iter=8, random_state=0),
+    ...     L2AutoencoderDetector(patch_size=16, n_patches=100, max_iter=6, random_state=0),
     ...     {"latent_dim": [1, 2]},
     ...     scoring=synthetic_defect_scorer(),
     ...     cv=[(range(10), range(10, 12))],
@@ -240,11 +240,8 @@ class SyntheticDefectScorer:
                 "larger images, or set another scale."
             )
         maker = detector._map_maker()
-        maps = []
         cases = draw_into(tiles, patch_size, random, make_probes(patch_size))
-        for drawn, tile, values in maker.reconstruct(cases):
-            residual = maker.compare(tile[None], values[None])
-            maps.append((drawn, maker.finish(residual, values[None], drawn.mask.shape)[0]))
+        maps = list(maker.maps(cases))
         return quality_of_kinds(maps, logarithmic=detector._residual_is_logarithm)
 
 
@@ -273,7 +270,7 @@ class LockingMemory(joblib.Memory):
     >>> from sklearn_ssimae import L2AutoencoderDetector, ResidualThresholder
     >>> from sklearn_ssimae.model_selection import LockingMemory
     >>> detector = L2AutoencoderDetector(
-    ...     patch_size=32, scale=0.25, max_iter=2, random_state=0, verbose=1
+    ...     patch_size=32, scale=0.25, n_patches=200, max_iter=2, random_state=0, verbose=1
     ... )
     >>> with TemporaryDirectory() as folder:
     ...     pipeline = Pipeline(

@@ -20,13 +20,13 @@ from sklearn_ssimae._detectors import choice  # noqa: E402
 
 @pytest.fixture(scope="module", autouse=True)
 def few_drawn_defects(request):
-    """Defects by which fits choose their map: a quarter, since they take half of a small fit.
+    """Defects by which fits choose their map: few, since they take half of a small fit.
 
     All of them in modules that say `DRAWS_ALL_DEFECTS = True`.
     """
     with pytest.MonkeyPatch.context() as patch:
         if not getattr(request.module, "DRAWS_ALL_DEFECTS", False):
-            patch.setattr(choice, "_TILES", choice._TILES // 4)
+            patch.setattr(choice, "_TILES", choice._TILES // 16)
         yield
 
 

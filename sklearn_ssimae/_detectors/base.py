@@ -352,9 +352,8 @@ class BaseDetector(
     def _maps(self, images: ImageCollection) -> Iterator[np.ndarray]:
         """Finished residual maps (h, w), at the size of the images."""
         maker = self._map_maker()
-        for image, planes, values in maker.reconstruct(self._planes(images)):
-            residual = maker.compare(planes[None], values[None])
-            full = maker.finish(residual, values[None], image.shape[:2])[0].cpu().numpy()
+        for image, found in maker.maps(self._planes(images)):
+            full = resize(found[None], image.shape[:2])[0].cpu().numpy()
             yield full.astype(output_dtype(image), copy=False)
 
     def _map_maker(self, *, relative: bool | None = None) -> MapMaker:
@@ -362,12 +361,15 @@ class BaseDetector(
         keep_freed_memory()
         patch_size = self.network_.config["patch_size"]
         is_relative = self.residual == "relative" if relative is None else relative
+        comparison = self._make_comparison()
+        has_second_look = is_relative and comparison.averages_reconstructions
         return MapMaker(
-            self._make_comparison(),
+            comparison,
             patch_size=patch_size,
             stride=patch_size // 2 if self.stride is None else self.stride,
             smoothing=self.smoothing_,
             good=self._good_material() if is_relative else None,
+            level=self._calibration.level if has_second_look else None,
             opening_diameter=self.opening_diameter,
             device=next(self.network_.parameters()).device,
         )

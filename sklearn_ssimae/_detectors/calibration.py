@@ -20,7 +20,7 @@ from sklearn_ssimae._detectors.false_alarms import (
 from sklearn_ssimae._detectors.good import learn_good_material
 from sklearn_ssimae._images.collection import ImageCollection
 from sklearn_ssimae._images.values import Preparation
-from sklearn_ssimae._maps.filters import gaussian_smoothing
+from sklearn_ssimae._maps.filters import gaussian_smoothing, grey_opening, resize
 from sklearn_ssimae._maps.good import GoodMaterial
 from sklearn_ssimae._training.division import Part
 from sklearn_ssimae.datasets._drawing import MIN_SIDE
@@ -34,6 +34,8 @@ MAX_IMAGES = 1000
 _SAMPLE_BYTES = 256 * 2**20
 # Parts of the kept images that a profile by look is learnt from and applied to by turns.
 _FOLDS = 5
+# Columns of the table that are no kinds of defects, nor settings.
+_NO_KINDS = ("by_look", "by_halves", "second_look", "mean")
 # Without a choice: the side of a patch over σ.
 _PATCH_OVER_SIGMA = 16
 
@@ -52,8 +54,12 @@ class Calibration:
         What the choice of these rests on; see `choose_map`. Empty without a choice.
     by_look : bool
         Whether relative maps are relative to the look of the reconstruction as well.
+    second_look : bool
+        Whether what exceeds the threshold is looked at a second time in relative maps.
     good : GoodMaterial or None
         What relative maps are relative to.
+    level : float or None
+        The threshold of the second look, where there is one.
     threshold : float
         Not a number if none was learnt.
     rests_on : str
@@ -66,7 +72,9 @@ class Calibration:
     constants: dict[str, float] = field(default_factory=dict)
     table: list[dict[str, Any]] = field(default_factory=list)
     by_look: bool = False
+    second_look: bool = False
     good: GoodMaterial | None = None
+    level: float | None = None
     threshold: float = math.nan
     rests_on: str = "nothing"
     settings: dict[str, Any] = field(default_factory=dict)
@@ -80,8 +88,9 @@ class Calibration:
                 f"map: {settings}, the default, since nothing can be drawn into kept images of "
                 f"less than {MIN_SIDE} pixels to choose it by"
             )
-        n_kinds = len(self.table[0].keys() - {"by_look", "by_halves", "mean", *taken})
+        n_kinds = len(self.table[0].keys() - {*_NO_KINDS, *taken})
         look = ", by the look" if self.by_look else ""
+        look += ", with a second look" if self.second_look else ""
         return f"map: {settings}{look}, with which {n_kinds} kinds of drawn defects are found best"
 
     def to_dict(self) -> dict[str, Any]:
@@ -175,19 +184,24 @@ def calibrate(
             learnt.smoothing, learnt.constants = choice.smoothing, choice.constants
             # One image cannot tell what another one shows at the same look.
             learnt.by_look = choice.by_look and len(kept) > 1
+            learnt.second_look = choice.second_look
             learnt.table = choice.table
     maps = _smooth_maps(detector, kept)
     sample = list(_first_bytes(maps, _SAMPLE_BYTES))
     learnt.good = _good_material(detector, sample)
-    maker = detector._map_maker()
+    diameter = detector.opening_diameter
     maxima = [
-        GoodMaxima.of(maker.open(relative, size)[0].cpu().numpy())
+        GoodMaxima.of(resize(grey_opening(relative, diameter), size)[0].cpu().numpy())
         for size, relative in chain(
             _judged_by_others(detector, sample), _judged(detector, learnt.good, maps)
         )
     ]
     threshold = false_alarm_threshold(maxima, rate=rate, n_pixels=kept.n_pixels())
     learnt.threshold, learnt.rests_on = threshold.value, str(threshold)
+    # The learnt threshold, whatever is set: so that the second look alters no map of an image that
+    # is called good, and a share of images that are to lie above a threshold can be met.
+    has_second_look = learnt.second_look and detector.residual == "relative"
+    learnt.level = threshold.value if has_second_look else None
     learnt.settings = detector._map_settings()
 
 

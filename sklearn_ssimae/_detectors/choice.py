@@ -1,9 +1,10 @@
-"""The map that finds drawn defects best: σ, constants, profile; chosen on good images alone."""
+"""The map that finds drawn defects best: σ, constants, profile, looks; chosen on good images."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from sklearn_ssimae._detectors.false_alarms import GoodMaxima, false_alarm_thres
 from sklearn_ssimae._detectors.good import learn_good_material
 from sklearn_ssimae._detectors.probes import make_probes
 from sklearn_ssimae._maps.filters import gaussian_smoothing
-from sklearn_ssimae._maps.making import MapMaker
+from sklearn_ssimae._maps.making import MapMaker, repair
 from sklearn_ssimae.datasets._drawing import MIN_SIDE, Painter, draw_defect
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ _TILES = 16
 _LEAST_TILES = 8
 # Quality that the look must add to be taken: it costs much where drawn defects err.
 _LOOK_ADDS = 0.01
+# Mean average precision that the second look must add.
+_SECOND_LOOK_ADDS = 0.0075
 # Logarithm by which a defect exceeds the threshold, or falls short of it, and still counts as
 # three quarters of one found, or a quarter.
 _SOFTNESS = 0.3
@@ -60,6 +63,10 @@ class Residual(NamedTuple):
     values: Tensor
 
 
+#: Such a square, its image (c, h, w) and its averaged values (k, h, w).
+Case = tuple[Drawn, Tensor, Tensor]
+
+
 class Choice(NamedTuple):
     """A map, and why it was chosen.
 
@@ -69,16 +76,20 @@ class Choice(NamedTuple):
     constants : dict of float
     by_look : bool
         Whether maps are relative to the look of the reconstruction, besides the border.
+    second_look : bool
+        Whether what exceeds the threshold is looked at a second time.
     table : list of dict
         A row for each setting: "smoothing", the constants, the average precision of each kind of
         defect, and "mean", by which the choice is made. Two more rows, "by_halves", tell whether
         the look pays: "by_look" or not, with the best settings, the `quality_of_kinds`, one half
-        of the squares judged by what the other shows.
+        of the squares judged by what the other shows. The last two rows tell whether the second
+        look pays, with all that was chosen before.
     """
 
     smoothing: float
     constants: dict[str, float]
     by_look: bool
+    second_look: bool
     table: list[dict[str, Any]]
 
 
@@ -127,7 +138,7 @@ def choose_map(
             table.append(_row(detector, residuals, smoothing))
     best = _best(table, probes)
     constants = {name: best[name] for name in detector._calibration.constants}
-    choice = Choice(best["smoothing"], constants, False, table)
+    choice = Choice(best["smoothing"], constants, False, False, table)
     can_look = detector.residual == "relative" and maker.comparison.averages_reconstructions
     if not can_look or len(tiles) < _LEAST_TILES:
         return choice
@@ -138,8 +149,15 @@ def choose_map(
         for by_look in (False, True)
     ]
     without, with_look = _with_means(rows, probes)
-    by_look = look_pays(without, with_look, probes)
-    return choice._replace(by_look=by_look, table=[*table, *rows])
+    choice = choice._replace(by_look=look_pays(without, with_look, probes))
+    again = _looked_at_again(detector, maker, cases, residuals, choice)
+    looks = [
+        _row(detector, items, choice.smoothing, by_look=choice.by_look, second_look=second_look)
+        for second_look, items in ((False, residuals), (True, again))
+    ]
+    once, twice = _with_means(looks, probes)
+    second_look = twice["mean"] > once["mean"] + _SECOND_LOOK_ADDS
+    return choice._replace(second_look=second_look, table=[*table, *rows, *looks])
 
 
 def look_pays(without: dict[str, Any], by_look: dict[str, Any], kinds: Collection[str]) -> bool:
@@ -209,10 +227,29 @@ def draw_into(
             yield Drawn(kind, mask, place % 2), torch.from_numpy(altered).permute(2, 0, 1).float()
 
 
-def _residuals(maker: MapMaker, cases: list[tuple[Drawn, Tensor, Tensor]]) -> list[Residual]:
+def _residuals(maker: MapMaker, cases: list[Case]) -> list[Residual]:
     drawn, images, values = zip(*cases, strict=True)
     residuals = _together(maker.compare, images, values)
     return [Residual(*item) for item in zip(drawn, residuals, values, strict=True)]
+
+
+def _looked_at_again(
+    detector: BaseDetector,
+    maker: MapMaker,
+    cases: list[Case],
+    residuals: list[Residual],
+    choice: Choice,
+) -> list[Residual]:
+    """The residuals, compared from what a second look gives."""
+    smooth = _replaced(residuals, lambda maps, _: gaussian_smoothing(maps, choice.smoothing))
+    found = _relative(detector, smooth, by_look=choice.by_look, by_halves=False)
+    level = _threshold_of([(item.drawn, item.residual) for item in found])
+    drawn, images, values = zip(*cases, strict=True)
+    maps = [item.residual for item in found]
+    repaired = _together(partial(repair, level=level), images, values, maps)
+    again = maker.reconstruct(zip(drawn, repaired, strict=True))
+    pairs = zip(again, images, strict=True)
+    return _residuals(maker, [(tag, image, values) for (tag, _, values), image in pairs])
 
 
 def _together(function: Callable[..., Tensor], *tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -236,6 +273,7 @@ def _row(
     *,
     by_look: bool = False,
     by_halves: bool = False,
+    second_look: bool = False,
 ) -> dict[str, Any]:
     """The row of the table for a setting, with the constants in force."""
     smooth = _replaced(residuals, lambda maps, _: gaussian_smoothing(maps, smoothing))
@@ -247,7 +285,8 @@ def _row(
         values = quality_of_kinds(maps, logarithmic=detector._residual_is_logarithm)
     else:
         values = {kind: precision_of(pairs) for kind, pairs in _by_kind(maps).items()}
-    return {**setting, "by_look": by_look, "by_halves": by_halves, **values}
+    looks = {"by_look": by_look, "by_halves": by_halves, "second_look": second_look}
+    return {**setting, **looks, **values}
 
 
 def _by_kind(maps: Iterable[tuple[Drawn, Tensor]]) -> dict[str, list[Pair]]:
@@ -260,17 +299,18 @@ def _by_kind(maps: Iterable[tuple[Drawn, Tensor]]) -> dict[str, list[Pair]]:
 
 
 def found_of_kinds(maps: Sequence[tuple[Drawn, Tensor]], *, logarithmic: bool) -> dict[str, float]:
-    """The `share_found` of each kind of defect in maps (h, w), some of which are of good squares.
-
-    The threshold is that of a fit which keeps these squares: the largest of their values would
-    hang on a single one.
-    """
-    maxima = [GoodMaxima.of(values.cpu().numpy()) for drawn, values in maps if drawn.kind == "good"]
-    threshold = false_alarm_threshold(maxima).value
+    """The `share_found` of each kind of defect in maps (h, w), which are of good squares too."""
+    threshold = _threshold_of(maps)
     return {
         kind: share_found(pairs, threshold, logarithmic=logarithmic)
         for kind, pairs in _by_kind(maps).items()
     }
+
+
+def _threshold_of(maps: Sequence[tuple[Drawn, Tensor]]) -> float:
+    """That of a fit which keeps the good squares; their largest value hangs on a single one."""
+    maxima = [GoodMaxima.of(values.cpu().numpy()) for drawn, values in maps if drawn.kind == "good"]
+    return false_alarm_threshold(maxima).value
 
 
 def quality_of_kinds(

@@ -124,8 +124,10 @@ COMMON_ATTRIBUTES = """\
     map_choice_ : list of dict
         What the choice of the map rests on: the average precision of each kind of drawn defect
         with each setting. Two more rows, by halves of the good material, hold the mean of that
-        and of the share that is found, with and without the look. Empty if nothing could be
-        drawn: images smaller than 16 pixels.
+        and of the share that is found, with and without the look; the last two the precision
+        with one look and with two: at the image, and at the image with what exceeds the learnt
+        threshold replaced by its reconstruction. Empty if nothing could be drawn: images smaller
+        than 16 pixels.
     n_iter_ : int
         Epochs trained.
     loss_curve_ : list of float

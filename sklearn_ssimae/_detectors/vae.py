@@ -90,8 +90,8 @@ class VAEDetector(BaseDetector):
     ...     patch_size=32,
     ...     latent_dim=16,
     ...     scale=0.25,
-    ...     n_patches=500,
-    ...     max_iter=5,
+    ...     n_patches=200,
+    ...     max_iter=3,
     ...     random_state=0,
     ... )
     >>> detector.fit(brick[:, :256]).transform(brick[:, 256:]).shape

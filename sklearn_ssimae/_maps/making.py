@@ -1,4 +1,4 @@
-"""From images to finished residual maps: reconstruct, compare, finish."""
+"""From images to finished residual maps: reconstruct, compare, finish; where need be, twice."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from sklearn_ssimae._maps.filters import gaussian_smoothing, grey_opening, resize
+from sklearn_ssimae._maps.border import LEAST
+from sklearn_ssimae._maps.filters import gaussian_smoothing, grey_opening
 from sklearn_ssimae._maps.good import GoodMaterial
 from sklearn_ssimae._maps.tiling import map_patches
 
 Tag = TypeVar("Tag")
+
+# What exceeds the level by this share of it is replaced altogether, what exceeds it by less in
+# part: so rounding alters no map by more than rounding.
+_SOFTNESS = 1 / 3
 
 
 class Comparison:
@@ -64,10 +69,16 @@ class Comparison:
 
 
 class MapMaker:
-    """The way from images to maps in three steps, which may be taken one by one.
+    """The way from images to maps: all of it, or its steps one by one.
 
     `reconstruct` runs the network and is what takes the time; `compare` and `finish` can be
     taken again with other settings. All of it works on tensors on one device.
+
+    `maps` takes a second look where `level` says so. A reconstruction is bent towards a defect in
+    the patch: it redraws some of it, and spoils what lies around. With what exceeds the level
+    replaced by its reconstruction, the network sees an image that is nearer to a good one, and
+    what it draws there is what the image is held against. Images that nowhere exceed the level
+    are looked at once.
 
     Parameters
     ----------
@@ -79,6 +90,9 @@ class MapMaker:
         σ of the Gaussian in pixels; 0 for none.
     good : GoodMaterial or None
         What smoothed maps are relative to; None for plain residuals.
+    level : float or None
+        Value of finished maps beyond which pixels are replaced for the second look; None for
+        none. The values are then reconstructions.
     opening_diameter : int or None
         Diameter of the disk of the opening in pixels.
     device : torch.device
@@ -93,6 +107,7 @@ class MapMaker:
         stride: int,
         smoothing: float,
         good: GoodMaterial | None,
+        level: float | None,
         opening_diameter: int | None,
         device: torch.device,
     ) -> None:
@@ -101,6 +116,7 @@ class MapMaker:
         self.stride = min(stride, patch_size)
         self.smoothing = smoothing
         self.good = good
+        self.level = level
         self.opening_diameter = opening_diameter
         self.device = device
 
@@ -146,14 +162,31 @@ class MapMaker:
         """Residual maps (n, h, w) of images (n, c, h, w) and their averaged values."""
         return self.comparison.compare(images, values)
 
-    def finish(self, residuals: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
-        """Residual maps (n, h, w) smoothed, made relative, opened, brought to (n, *size).
+    def finish(self, residuals: Tensor, values: Tensor) -> Tensor:
+        """Residual maps (n, h, w) smoothed, made relative, opened.
 
         `values` are those that the maps were compared from.
         """
         smooth = gaussian_smoothing(residuals, self.smoothing)
-        return self.open(smooth if self.good is None else self.good.relative(smooth, values), size)
+        relative = smooth if self.good is None else self.good.relative(smooth, values)
+        return grey_opening(relative, self.opening_diameter)
 
-    def open(self, relative: Tensor, size: tuple[int, int]) -> Tensor:
-        """The end of `finish`: maps (n, h, w) opened and brought to (n, *size)."""
-        return resize(grey_opening(relative, self.opening_diameter), size)
+    def maps(self, images: Iterable[tuple[Tag, Tensor]]) -> Iterator[tuple[Tag, Tensor]]:
+        """Finished maps (h, w) of images (c, h, w), which are tagged as in `reconstruct`."""
+        for tag, image, values in self.reconstruct(images):
+            found = self._map(image, values)
+            if self.level is not None and bool((found > self.level).any()):
+                repaired = repair(image[None], values[None], found[None], self.level)[0]
+                for _, _, again in self.reconstruct([(tag, repaired)]):
+                    found = self._map(image, again)
+            yield tag, found
+
+    def _map(self, image: Tensor, values: Tensor) -> Tensor:
+        residuals = self.compare(image[None], values[None])
+        return self.finish(residuals, values[None])[0]
+
+
+def repair(images: Tensor, reconstructions: Tensor, maps: Tensor, level: float) -> Tensor:
+    """Images (n, c, h, w) with their reconstructions where maps (n, h, w) exceed the level."""
+    share = ((maps - level) / max(_SOFTNESS * level, LEAST)).clamp(0, 1)
+    return images + (reconstructions - images) * share[:, None]

@@ -148,7 +148,7 @@ class ResidualMapDisplay:
         >>> from sklearn_ssimae.inspection import ResidualMapDisplay
         >>> stripes = np.tile(np.sin(np.arange(32)) ** 2, (2, 32, 1))
         >>> detector = L2AutoencoderDetector(
-        ...     patch_size=16, latent_dim=4, n_patches=200, max_iter=20, random_state=0
+        ...     patch_size=16, latent_dim=4, n_patches=100, max_iter=5, random_state=0
         ... ).fit(stripes)
         >>> display = ResidualMapDisplay.from_estimator(detector, stripes[:1])
         >>> display.axes_[0, 2].get_title()

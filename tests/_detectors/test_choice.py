@@ -119,7 +119,7 @@ def test_what_is_given_is_not_chosen(tile):
 
 def test_kinds_count_alike_and_the_best_mean_is_taken(tile):
     choice = chosen(HandMade(tile[0], noise=0.2), tile)
-    settings = ["smoothing", "noise", "by_look", "by_halves"]
+    settings = ["smoothing", "noise", "by_look", "by_halves", "second_look"]
     for row in choice.table:
         assert sorted(row) == sorted([*KINDS, *settings, "mean"])
         assert row["mean"] == pytest.approx(np.mean([row[kind] for kind in KINDS]))
@@ -315,12 +315,15 @@ def test_a_look_that_adds_next_to_nothing_is_not_taken():
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize(("make", "n_settings"), [(SSIMAutoencoderDetector, 12), (VAEDetector, 6)])
-def test_the_table_of_a_fit(make, n_settings):
+@pytest.mark.parametrize(
+    ("make", "n_settings", "n_looks"), [(SSIMAutoencoderDetector, 12, 4), (VAEDetector, 6, 0)]
+)
+def test_the_table_of_a_fit(make, n_settings, n_looks):
     detector = cheap(make).fit(texture(4, 32, 40))
-    table = [row for row in detector.map_choice_ if not row["by_halves"]]
-    assert len(table) == n_settings
-    assert not any(row["by_look"] for row in table)
+    table, looks = detector.map_choice_[:n_settings], detector.map_choice_[n_settings:]
+    assert not any(row["by_look"] or row["by_halves"] or row["second_look"] for row in table)
+    told = [(row["by_halves"], row["second_look"]) for row in looks]
+    assert told == [(True, False), (True, False), (False, False), (False, True)][:n_looks]
     best = max(table, key=lambda row: row["mean"])
     assert detector.smoothing_ == best["smoothing"]
     if make is SSIMAutoencoderDetector:

@@ -86,7 +86,7 @@ default=None
     >>> from sklearn_ssimae.inspection import write_report
     >>> stripes = np.tile(np.sin(np.arange(32)) ** 2, (2, 32, 1))
     >>> detector = L2AutoencoderDetector(
-    ...     patch_size=16, latent_dim=4, n_patches=200, max_iter=20, random_state=0
+    ...     patch_size=16, latent_dim=4, n_patches=100, max_iter=5, random_state=0
     ... ).fit(stripes)
     >>> with TemporaryDirectory() as folder:
     ...     write_report(Path(folder) / "report.html", detector, stripes)
