@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,7 @@ def rooms_imported(path):
     return {name[1] for name in names if name[0] == "sklearn_ssimae" and len(name) > 1}
 
 
+@cache
 def arrows():
     found = {}
     for path in MODULES:
