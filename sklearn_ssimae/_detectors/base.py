@@ -361,15 +361,13 @@ class BaseDetector(
         keep_freed_memory()
         patch_size = self.network_.config["patch_size"]
         is_relative = self.residual == "relative" if relative is None else relative
-        comparison = self._make_comparison()
-        has_second_look = is_relative and comparison.averages_reconstructions
         return MapMaker(
-            comparison,
+            self._make_comparison(),
             patch_size=patch_size,
             stride=patch_size // 2 if self.stride is None else self.stride,
             smoothing=self.smoothing_,
             good=self._good_material() if is_relative else None,
-            level=self._calibration.level if has_second_look else None,
+            level=self._calibration.level if is_relative else None,
             opening_diameter=self.opening_diameter,
             device=next(self.network_.parameters()).device,
         )

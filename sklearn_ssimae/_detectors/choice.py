@@ -143,21 +143,32 @@ def choose_map(
     if not can_look or len(tiles) < _LEAST_TILES:
         return choice
     detector._calibration.constants = constants
+    return _choose_looks(detector, maker, cases, choice, probes)
+
+
+def _choose_looks(
+    detector: BaseDetector,
+    maker: MapMaker,
+    cases: list[Case],
+    choice: Choice,
+    kinds: Collection[str],
+) -> Choice:
+    """The choice with its looks: by the look of the reconstruction or not, one or two."""
     residuals = _residuals(maker, cases)
-    rows = [
+    by_halves = [
         _row(detector, residuals, choice.smoothing, by_look=by_look, by_halves=True)
         for by_look in (False, True)
     ]
-    without, with_look = _with_means(rows, probes)
-    choice = choice._replace(by_look=look_pays(without, with_look, probes))
+    without, with_look = _with_means(by_halves, kinds)
+    choice = choice._replace(by_look=look_pays(without, with_look, kinds))
     again = _looked_at_again(detector, maker, cases, residuals, choice)
     looks = [
         _row(detector, items, choice.smoothing, by_look=choice.by_look, second_look=second_look)
         for second_look, items in ((False, residuals), (True, again))
     ]
-    once, twice = _with_means(looks, probes)
+    once, twice = _with_means(looks, kinds)
     second_look = twice["mean"] > once["mean"] + _SECOND_LOOK_ADDS
-    return choice._replace(second_look=second_look, table=[*table, *rows, *looks])
+    return choice._replace(second_look=second_look, table=[*choice.table, *by_halves, *looks])
 
 
 def look_pays(without: dict[str, Any], by_look: dict[str, Any], kinds: Collection[str]) -> bool:

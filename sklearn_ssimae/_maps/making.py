@@ -92,7 +92,7 @@ class MapMaker:
         What smoothed maps are relative to; None for plain residuals.
     level : float or None
         Value of finished maps beyond which pixels are replaced for the second look; None for
-        none. The values are then reconstructions.
+        none. Without reconstructions to replace them by there is none.
     opening_diameter : int or None
         Diameter of the disk of the opening in pixels.
     device : torch.device
@@ -116,7 +116,7 @@ class MapMaker:
         self.stride = min(stride, patch_size)
         self.smoothing = smoothing
         self.good = good
-        self.level = level
+        self.level = level if comparison.averages_reconstructions else None
         self.opening_diameter = opening_diameter
         self.device = device
 
