@@ -140,8 +140,9 @@ def _add_threshold(commands: Any) -> None:
         "threshold",
         "set a detector's threshold, without training",
         "",
-        "  ssimae threshold detector.skops photos/good --false-alarm-rate 0.001 -o strict.skops\n"
-        "  ssimae threshold detector.skops --value 1.3 -o strict.skops",
+        "  ssimae threshold detector.skops photos/more_good --false-alarm-rate 0.001 "
+        "-o fewer_alarms.skops\n"
+        "  ssimae threshold detector.skops --value 2.5 -o mine.skops",
     )
     _add_detector(add)
     add(

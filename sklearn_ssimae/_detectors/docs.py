@@ -88,7 +88,8 @@ COMMON_PARAMETERS = """\
         Values mapped to 0 and 1. None: the dtype's range for uint8 and uint16, [0, 1] for
         others that lie in it, else the least and greatest training value.
     device : str, default="auto"
-        A torch device; "auto" takes CUDA, then MPS, then the CPU.
+        The torch device of `fit`, which leaves the network there; "auto" takes CUDA, then MPS,
+        then the CPU. A loaded detector scores on the CPU.
     precision : {"float32", "bfloat16"}, default="float32"
         "bfloat16" runs the network under autocast, in training and in scoring; faster on
         processors made for it.

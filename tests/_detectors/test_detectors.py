@@ -189,28 +189,27 @@ def test_persistence(fitted, tmp_path):
     np.testing.assert_array_equal(again.transform(X), fitted.transform(X))
 
 
-@pytest.mark.parametrize("kind", ["labels", "masks", "sequence"])
-def test_y_marks_images_that_are_not_learnt_from(cls, kind):
+def test_y_marks_images_that_are_not_learnt_from(cls):
     good = texture(6, 20, 20)
     X = good.copy()
     X[[1, 4], 5:15, 5:15] = 0
     masks = np.zeros(X.shape, bool)
     masks[[1, 4], 5:15, 5:15] = True
-    y = {"labels": np.where(masks.any(axis=(1, 2)), -1, 1), "masks": masks, "sequence": masks}[kind]
-    if kind == "sequence":
-        X, y = list(X), list(y)
-    marked = cheap(cls).fit(X, y)
+    labels = np.where(masks.any(axis=(1, 2)), -1, 1)
     expected = cheap(cls).fit([good[i] for i in (0, 2, 3, 5)])
-    np.testing.assert_array_equal(marked.transform(good), expected.transform(good))
-    assert marked.threshold_ == expected.threshold_
+    for images, y in ((X, labels), (X, masks), (list(X), list(masks))):
+        marked = cheap(cls).fit(images, y)
+        np.testing.assert_array_equal(marked.transform(good), expected.transform(good))
+        assert marked.threshold_ == expected.threshold_
     unmarked = cheap(cls).fit(X)
     assert np.abs(unmarked.transform(good) - expected.transform(good)).max() > 0
 
 
-@pytest.mark.parametrize("y", [np.zeros(4), np.arange(4), np.array(list("abcd")), None])
-def test_any_other_y_is_ignored(cls, y):
+def test_any_other_y_is_ignored(cls):
     X = texture(4, 16, 16)
-    np.testing.assert_array_equal(cheap(cls).fit(X, y).transform(X), cheap(cls).fit(X).transform(X))
+    expected = cheap(cls).fit(X).transform(X)
+    for y in (np.zeros(4), np.arange(4), np.array(list("abcd"))):
+        np.testing.assert_array_equal(cheap(cls).fit(X, y).transform(X), expected)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0, 200.0, -3.0])
@@ -299,7 +298,7 @@ def test_better_than_the_mean_image(cls):
         cls,
         patch_size=32,
         latent_dim=32,
-        n_patches=1000,
+        n_patches=600,
         max_iter=2,
         scale=0.5,
         random_state=0,
