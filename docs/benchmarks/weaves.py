@@ -6,7 +6,7 @@ a fault, by the kind of fault, and the good ones::
 
     python docs/benchmarks/weaves.py
 
-One thread, ten minutes of a core's time or so. The results are in `weaves.json`, beside this
+One thread, ten to thirty minutes of a core. The results are in `weaves.json`, beside this
 script; a run of some detectors or weaves renews their rows and leaves the others.
 `figures.py` draws them.
 """
