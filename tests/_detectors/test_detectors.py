@@ -208,7 +208,7 @@ def test_y_marks_images_that_are_not_learnt_from(cls):
 def test_any_other_y_is_ignored(cls):
     X = texture(4, 16, 16)
     expected = cheap(cls).fit(X).transform(X)
-    for y in (np.zeros(4), np.arange(4), np.array(list("abcd"))):
+    for y in (np.zeros(4), np.arange(4), np.array(list("abcd")), None):
         np.testing.assert_array_equal(cheap(cls).fit(X, y).transform(X), expected)
 
 
