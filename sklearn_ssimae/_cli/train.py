@@ -74,7 +74,13 @@ def parse_parameters(assignments: Sequence[str], known: Sequence[str]) -> dict[s
 
 def epochs_of_checkpoint(path: Path) -> int:
     """How many epochs the training has that a checkpoint belongs to: measured when it began."""
-    return int(read_identity(path)["max_iter"])
+    max_iter = read_identity(path)["max_iter"]
+    if not max_iter.isdecimal():
+        raise ValueError(
+            f"The checkpoint {path} belongs to a training without --minutes. Leave --minutes out "
+            "to go on with it, or delete the file to begin anew."
+        )
+    return int(max_iter)
 
 
 def epochs_within(seconds: float, detector: Any, images: Sequence[str]) -> int:

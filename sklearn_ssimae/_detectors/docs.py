@@ -19,8 +19,9 @@ COMMON_PARAMETERS = """\
         by replication.
     n_patches : int, default=1000
         Random crops that an epoch sees (paper: 10000).
-    max_iter : int, default=30
-        Epochs at most (paper: 200).
+    max_iter : int or None, default=None
+        Epochs at most (paper: 200). None: 30, or 70 for a material that is hard to learn: one
+        of which after 18 more than a fifth of the mean image's residual is left.
     augment : bool, default=False
         Whether crops are turned and flipped at random, in all eight ways. For textures that
         look alike from all sides and have few images.

@@ -47,6 +47,11 @@ if TYPE_CHECKING:
 
 # Crops that tell whether the network beats the mean image, and that set where it starts.
 _N_PROBE = 64
+# max_iter=None: epochs of a fit, and of one to a material that is hard to learn. Hard is one of
+# which so large a share of the mean image's residual is left when the learning rate would fall.
+_EPOCHS, _MORE_EPOCHS = 30, 70
+_JUDGED_AFTER = 18
+_HARD = 0.2
 
 
 class Fit:
@@ -74,7 +79,7 @@ class Fit:
         self.y = y
         self.is_partial = is_partial
         self.continues = (is_partial or detector.warm_start) and hasattr(detector, "network_")
-        self.n_epochs = 1 if is_partial else detector.max_iter
+        self.n_epochs: int = 1 if is_partial else detector.max_iter or _EPOCHS
         self.was_interrupted = False
 
     def run(self) -> None:
@@ -227,13 +232,16 @@ class Fit:
             corruption=Corruption(self._make_rng()),
             learning_rate_init=detector.learning_rate_init,
             schedule="constant" if self.is_partial else detector.learning_rate,
-            total_steps=self.n_epochs
-            * math.ceil(detector.n_patches / (detector.batch_size * ranks.size)),
+            total_steps=self._n_steps(self.n_epochs),
             weight_decay=detector.weight_decay,
             precision=detector.precision,
         )
         stopping = EarlyStopping(detector.tol, detector.n_iter_no_change)
         self.progress = Progress(trainer, self.sampler, stopping, self.generator)
+
+    def _n_steps(self, n_epochs: int) -> int:
+        detector = self.detector
+        return n_epochs * math.ceil(detector.n_patches / (detector.batch_size * self.ranks.size))
 
     def _new_network(self, crops: Tensor) -> PatchNetwork:
         # On the meta device no weights are drawn, so that the global generator is left alone.
@@ -259,6 +267,7 @@ class Fit:
         """Go on from the checkpoint, if there was one."""
         if self.saved is not None:
             self.progress.load_state_dict(self.saved["progress"])
+            self.n_epochs = self.saved["n_epochs"]
             self.detector.loss_curve_ = self.saved["loss_curve"]
             self._say(
                 f"goes on after epoch {self.progress.n_epochs}/{self.n_epochs} from the "
@@ -290,10 +299,12 @@ class Fit:
     def _run_epochs(self) -> None:
         detector, progress = self.detector, self.progress
         watched: dict[str, Any] = {"estimator": detector, "X": self.X, "y": self.y}
-        context = detector._init_callback_context(max_subtasks=self.n_epochs)
+        is_open = detector.max_iter is None and not self.is_partial
+        most = _MORE_EPOCHS if is_open else self.n_epochs
+        context = detector._init_callback_context(max_subtasks=most)
         context.call_on_fit_task_begin(**watched)
-        first = self.n_epochs if progress.is_done else progress.n_epochs
-        for epoch in range(first, self.n_epochs):
+        while progress.n_epochs < self.n_epochs and not progress.is_done:
+            epoch = progress.n_epochs
             task = context.subcontext(task_name=f"epoch {epoch + 1}")
             task.call_on_fit_task_begin(**watched)
             loss = self._run_epoch(epoch)
@@ -302,10 +313,21 @@ class Fit:
                 break
             stop = task.call_on_fit_task_end(**watched, reconstruction_attributes=self._snapshot)
             progress.is_done = progress.is_done or self.ranks.agree(stop)
+            if is_open and progress.n_epochs == _JUDGED_AFTER:
+                self._lengthen_if_hard()
             self._save()
-            if progress.is_done:
-                break
         context.call_on_fit_task_end(**watched, reconstruction_attributes=self._snapshot)
+
+    def _lengthen_if_hard(self) -> None:
+        """Train longer where much is left to learn."""
+        trainer = self.progress.trainer
+        if trainer.remaining > _HARD:
+            self.n_epochs = _MORE_EPOCHS
+            trainer.lengthen(self._n_steps(self.n_epochs))
+            self._say(
+                f"{self.n_epochs} epochs in place of {_EPOCHS}: {trainer.remaining:.0%} of the "
+                f"mean image's residual is left, more than {_HARD:.0%}"
+            )
 
     def _run_epoch(self, epoch: int) -> float:
         """One epoch's mean loss; one that is not finite has left the network as it was."""
@@ -335,6 +357,7 @@ class Fit:
         self.checkpoint.save(
             {
                 "seeds": self.seeds,
+                "n_epochs": self.n_epochs,
                 "loss_curve": self.detector.loss_curve_,
                 "progress": self.progress.state_dict(),
             }

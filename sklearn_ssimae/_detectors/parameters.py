@@ -29,7 +29,7 @@ class Parameters:
     latent_dim: int = 100
     patch_size: int = 128
     n_patches: int = 1000
-    max_iter: int = 30
+    max_iter: int | None = None
     augment: bool = False
     batch_size: int = 32
     learning_rate_init: float = 2.5e-3
@@ -70,7 +70,7 @@ class Parameters:
         "latent_dim": [Interval(Integral, 1, None, closed="left")],
         "patch_size": [Interval(Integral, REDUCTION, None, closed="left")],
         "n_patches": [Interval(Integral, 1, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "augment": ["boolean"],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],

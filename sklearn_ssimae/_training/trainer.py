@@ -51,6 +51,8 @@ class Trainer:
         What the network sees in place of the patches.
     schedule : {"constant", "trapezoid"}
         Of the learning rate, over `total_steps` steps.
+    total_steps : int
+        Of the training; `lengthen` makes it longer.
     precision : {"float32", "bfloat16"}
     ranks : Ranks, default=None
         The processes that train together, of which each takes a share of every batch. None for
@@ -81,18 +83,30 @@ class Trainer:
         self.ranks = ranks or Ranks()
         self._synchronized = self.ranks.wrap(network)
         self.n_steps = 0
+        self.total_steps = total_steps
+        #: What `Probe.remaining` said after the last epoch.
+        self.remaining = math.nan
+        self._climb = max(1.0, _CLIMB * total_steps)
         self._warm_up = _WARM_UP * total_steps
         self._learnt_at = -math.inf if is_warm else math.inf
         self.optimizers = _make_optimizers(network, learning_rate_init, weight_decay, precision)
-        # A rate that is to fall yet will lower the loss once more.
-        self._settles_at = (1 - _FALL) * total_steps if schedule == "trapezoid" else 0.0
         self.schedulers = [
-            torch.optim.lr_scheduler.LambdaLR(
-                optimizer, partial(_trapezoid, total_steps=total_steps)
-            )
+            torch.optim.lr_scheduler.LambdaLR(optimizer, self._trapezoid)
             for optimizer in self.optimizers
             if schedule == "trapezoid"
         ]
+
+    def lengthen(self, total_steps: int) -> None:
+        """Train for so many steps in all.
+
+        A trapezoid falls later. It must not have begun to, else the rate would climb again.
+        """
+        self.total_steps = total_steps
+
+    def _trapezoid(self, step: int) -> float:
+        """Factor of the learning rate at a step: up, level, and down to nearly 0."""
+        fall = max(1.0, _FALL * self.total_steps)
+        return min(1.0, (step + 1) / self._climb, max(0.0, self.total_steps - step) / fall)
 
     def run_epoch(self, batches: Iterable[Tensor]) -> float:
         """One step for each batch. Returns the mean loss of the patches.
@@ -113,6 +127,7 @@ class Trainer:
         if not np.isfinite(remaining):
             self.network.load_state_dict(before)
             return remaining
+        self.remaining = remaining
         if self._learnt_at == math.inf and remaining < LEARNING:
             self._learnt_at = self.n_steps
         return mean
@@ -149,7 +164,9 @@ class Trainer:
     @property
     def is_settling(self) -> bool:
         """Whether a loss that does not fall any more says that training is done."""
-        return self.warmth == 1 and self.n_steps >= self._settles_at
+        # A rate that is to fall yet will lower the loss once more.
+        settles_at = (1 - _FALL) * self.total_steps if self.schedulers else 0.0
+        return self.warmth == 1 and self.n_steps >= settles_at
 
     @property
     def warmth(self) -> float:
@@ -164,6 +181,7 @@ class Trainer:
             "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
             "corruption": self.corruption.state_dict(),
             "n_steps": self.n_steps,
+            "total_steps": self.total_steps,
             "learnt_at": self._learnt_at,
         }
 
@@ -175,7 +193,8 @@ class Trainer:
         for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):
             scheduler.load_state_dict(saved)
         self.corruption.load_state_dict(state["corruption"])
-        self.n_steps, self._learnt_at = state["n_steps"], state["learnt_at"]
+        self.n_steps, self.total_steps = state["n_steps"], state["total_steps"]
+        self._learnt_at = state["learnt_at"]
 
 
 def _make_optimizers(
@@ -193,9 +212,3 @@ def _make_optimizers(
     if rest:
         optimizers.append(torch.optim.Adam(rest, _ADAM_RATE * learning_rate, fused=True))
     return optimizers
-
-
-def _trapezoid(step: int, *, total_steps: int) -> float:
-    """Factor of the learning rate at a step: up, level, and down to nearly 0."""
-    climb, fall = max(1.0, _CLIMB * total_steps), max(1.0, _FALL * total_steps)
-    return min(1.0, (step + 1) / climb, max(0.0, total_steps - step) / fall)

@@ -185,6 +185,20 @@ def test_minutes_are_measured_once(ssimae, photos, tmp_path, ctrl_c, monkeypatch
     assert files_in(tmp_path) == {"detector.skops"}
 
 
+def test_minutes_for_a_training_that_began_without(ssimae, photos, tmp_path, ctrl_c):
+    checkpoint = tmp_path / "grass.checkpoint"
+    cheap = [word for word in CHEAP if not word.startswith("max_iter")]
+    arguments = ("train", photos / "good", "-o", tmp_path / "d.skops", *cheap)
+    arguments += ("--checkpoint", checkpoint)
+    ctrl_c()
+    assert ssimae(*arguments).status == 0
+    before = checkpoint.read_bytes()
+    outcome = ssimae(*arguments, "--minutes", 1)
+    assert outcome.status == 2
+    assert f"{checkpoint} belongs to a training without --minutes" in outcome.errors
+    assert checkpoint.read_bytes() == before
+
+
 def test_the_trial_leaves_no_checkpoint(ssimae, photos, tmp_path):
     cheap = [word for word in CHEAP if not word.startswith("max_iter")]
     more = ("--minutes", "1e-4", "--checkpoint", tmp_path / "grass.checkpoint")

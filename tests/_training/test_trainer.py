@@ -111,7 +111,9 @@ def test_a_loss_that_is_not_finite_restores_the_weights(value, at):
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
 
 
-def learning_rates(schedule, n_epochs=5, n_batches=20, rate=0.01):
+def learning_rates(
+    schedule, n_epochs=5, n_batches=20, rate=0.01, total_steps=None, between=lambda *_: None
+):
     rates = []
 
     def loss(forward, patches, *_):
@@ -123,10 +125,11 @@ def learning_rates(schedule, n_epochs=5, n_batches=20, rate=0.01):
         loss,
         learning_rate_init=rate,
         schedule=schedule,
-        total_steps=n_epochs * n_batches,
+        total_steps=total_steps or n_epochs * n_batches,
     )
-    for _ in range(n_epochs):
+    for epoch in range(n_epochs):
         trainer.run_epoch(random_patches(n_batches, 2, 8, 8).split(1))
+        between(trainer, epoch + 1)
     return np.array(rates)
 
 
@@ -136,6 +139,35 @@ def test_trapezoid_climbs_stays_and_falls_to_0():
     assert_allclose(rates[:5], 0.01 * np.arange(1, 6) / 5)
     assert_allclose(rates[5:60], 0.01)
     assert_allclose(rates[60:], 0.01 * np.arange(40, 0, -1) / 40)
+
+
+@pytest.mark.parametrize("at", [1, 3])
+def test_a_lengthened_trapezoid_keeps_its_climb_and_falls_later(at):
+    def lengthen(trainer, n_epochs_run):
+        if n_epochs_run == at:
+            trainer.lengthen(200)
+
+    rates = learning_rates("trapezoid", n_epochs=10, total_steps=100, between=lengthen)
+    assert_allclose(rates[:5], 0.01 * np.arange(1, 6) / 5)
+    assert_allclose(rates[5:120], 0.01)
+    assert_allclose(rates[120:], 0.01 * np.arange(80, 0, -1) / 80)
+
+
+def test_what_remains_is_of_the_last_epoch_that_counted():
+    network = nn.Conv2d(1, 1, 1)
+    finite = True
+
+    def loss(forward, patches, *_):
+        return squared_error(forward, patches) * (1 if finite else torch.nan)
+
+    trainer = make_trainer(network, loss)
+    assert np.isnan(trainer.remaining)
+    trainer.run_epoch(random_patches(40, 1, 8, 8).split(4))
+    remaining = trainer.remaining
+    assert remaining == trainer.probe.remaining()
+    finite = False
+    trainer.run_epoch(random_patches(40, 1, 8, 8).split(4))
+    assert trainer.remaining == remaining
 
 
 def test_constant_rate():

@@ -1,0 +1,184 @@
+"""max_iter=None: how long a fit trains follows from the material."""
+
+import numpy as np
+import pytest
+from killed import IMAGES, assert_same_model, leave_checkpoint, n_epochs_run
+from shared import cheap
+from sklearn.base import clone
+from sklearn.callback import ProgressBar
+
+from sklearn_ssimae import L2AutoencoderDetector
+from sklearn_ssimae._detectors import fit
+from sklearn_ssimae._training.probe import Probe
+from sklearn_ssimae._training.trainer import Trainer
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+SHORT, LONG, JUDGED_AFTER = 5, 9, 3
+TRUE = (fit._EPOCHS, fit._MORE_EPOCHS, fit._JUDGED_AFTER)
+
+
+@pytest.fixture(autouse=True)
+def lengths_that_take_no_time(monkeypatch):
+    for name, value in {
+        "_EPOCHS": SHORT,
+        "_MORE_EPOCHS": LONG,
+        "_JUDGED_AFTER": JUDGED_AFTER,
+    }.items():
+        monkeypatch.setattr(fit, name, value)
+
+
+def let_remain(monkeypatch, *shares):
+    """Let the probe say these after one epoch and the next, the last one from then on."""
+    left = list(shares)
+    monkeypatch.setattr(Probe, "remaining", lambda _: left.pop(0) if len(left) > 1 else left[0])
+
+
+def open_ended(cls=L2AutoencoderDetector, **params):
+    return cheap(cls, max_iter=None, **params)
+
+
+def rates_of(detector, monkeypatch):
+    """The learning rate of every step of a fit, over the highest."""
+    rates, step = [], Trainer._loss
+
+    def note(trainer, batch):
+        rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+        return step(trainer, batch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "_loss", note)
+        detector.fit(IMAGES)
+    return np.array(rates) / detector.learning_rate_init
+
+
+def test_the_docstring_states_the_lengths(cls):
+    assert cls().max_iter is None
+    told = " ".join(cls.__doc__.split())
+    assert (
+        "None: {}, or {} for a material that is hard to learn: one of which after {}".format(*TRUE)
+        in told
+    )
+    # Judged before a trapezoid of the shorter length falls.
+    assert JUDGED_AFTER == 0.6 * SHORT and TRUE[2] == 0.6 * TRUE[0]
+
+
+def test_an_easy_material_trains_as_with_so_many_epochs(cls, monkeypatch):
+    let_remain(monkeypatch, 0.2)
+    detector = open_ended(cls).fit(IMAGES)
+    assert detector.n_iter_ == SHORT
+    assert_same_model(detector, cheap(cls, max_iter=SHORT).fit(IMAGES))
+
+
+def test_a_hard_material_trains_longer(cls, monkeypatch, capsys):
+    let_remain(monkeypatch, 0.21)
+    detector = open_ended(cls, verbose=1).fit(IMAGES)
+    assert detector.n_iter_ == len(detector.loss_curve_) == LONG
+    assert np.isfinite(detector.score_samples(IMAGES)).all()
+    output = capsys.readouterr().out
+    line = "9 epochs in place of 5: 21% of the mean image's residual is left, more than 20%"
+    assert output.count(line) == 1
+    assert "epoch 3/5," in output and "epoch 4/9," in output
+
+
+def test_only_what_is_left_after_some_epochs_counts(monkeypatch):
+    let_remain(monkeypatch, *[0.9] * (JUDGED_AFTER - 1), 0.1, 0.9)
+    assert open_ended().fit(IMAGES).n_iter_ == SHORT
+    let_remain(monkeypatch, *[0.1] * (JUDGED_AFTER - 1), 0.9, 0.1)
+    assert open_ended().fit(IMAGES).n_iter_ == LONG
+
+
+def test_a_number_is_not_changed(monkeypatch):
+    let_remain(monkeypatch, 0.9)
+    assert cheap(max_iter=4).fit(IMAGES).n_iter_ == 4
+    # A search or a checkpoint sets NumPy's numbers too.
+    assert cheap(max_iter=np.int64(SHORT)).fit(IMAGES).n_iter_ == SHORT
+
+
+def test_partial_fit_stays_one_epoch(monkeypatch):
+    let_remain(monkeypatch, 0.9)
+    detector = open_ended()
+    for _ in range(JUDGED_AFTER + 1):
+        detector.partial_fit(IMAGES)
+    assert detector.n_iter_ == JUDGED_AFTER + 1
+
+
+def test_a_fit_that_goes_on_is_judged_anew(monkeypatch):
+    let_remain(monkeypatch, 0.9)
+    detector = open_ended(warm_start=True).fit(IMAGES)
+    assert detector.n_iter_ == LONG
+    let_remain(monkeypatch, 0.1)
+    assert detector.fit(IMAGES).n_iter_ == LONG + SHORT
+
+
+def test_the_rate_falls_later(monkeypatch):
+    """No step up or down where the fit is lengthened."""
+    let_remain(monkeypatch, 0.9)
+    rates = rates_of(open_ended(n_patches=320), monkeypatch)
+    n_steps = 10 * LONG
+    assert len(rates) == n_steps
+    # The climb is the short fit's: 5 % of 50 steps.
+    np.testing.assert_allclose(rates[:3], [1 / 2.5, 2 / 2.5, 1])
+    fall = n_steps - int(0.4 * n_steps)
+    np.testing.assert_allclose(rates[3:fall], 1)
+    np.testing.assert_allclose(rates[fall:], np.arange(36, 0, -1) / 36)
+
+
+def test_early_stopping_waits_for_the_later_fall(monkeypatch):
+    let_remain(monkeypatch, 0.9)
+    stale = dict(tol=10.0, n_iter_no_change=1)
+    assert cheap(max_iter=SHORT, **stale).fit(IMAGES).n_iter_ == 4
+    # The rate falls after 5.4 epochs of nine: the sixth counts, and the seventh is one too many.
+    assert open_ended(**stale).fit(IMAGES).n_iter_ == 7
+
+
+def test_a_resumed_fit_ends_with_the_same_model(cls, tmp_path, monkeypatch):
+    let_remain(monkeypatch, 0.9)
+    expected = open_ended(cls).fit(IMAGES)
+    for n_epochs in (JUDGED_AFTER - 1, JUDGED_AFTER, SHORT + 1):
+        detector = open_ended(cls, checkpoint=tmp_path / "fit.checkpoint")
+        leave_checkpoint(detector, IMAGES, n_epochs=n_epochs)
+        resumed = clone(detector)
+        assert n_epochs_run(resumed, IMAGES) == LONG - n_epochs
+        assert_same_model(resumed, expected)
+
+
+def test_processes_agree(monkeypatch):
+    """What the first one's probe says counts in all."""
+    let_remain(monkeypatch, 0.1)
+    agree = fit.join_ranks().agree
+    monkeypatch.setattr(
+        "sklearn_ssimae._training.ranks.Ranks.agree",
+        lambda self, value: 0.9 if value == 0.1 else agree(value),
+    )
+    assert open_ended().fit(IMAGES).n_iter_ == LONG
+
+
+def test_a_progress_bar_has_room_for_the_longer_fit(monkeypatch):
+    let_remain(monkeypatch, 0.9)
+    detector = open_ended().set_callbacks(ProgressBar()).fit(IMAGES)
+    assert detector.n_iter_ == LONG
+
+
+def test_a_material_that_cannot_be_learnt_trains_long_and_one_that_can_does_not():
+    """Noise, of which nothing can be told from anything else, against flat images."""
+    noise = np.random.default_rng(0).random((10, 32, 32))
+    assert open_ended().fit(noise).n_iter_ == LONG
+    assert open_ended().fit(np.full((10, 32, 32), 0.4)).n_iter_ == SHORT
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "auto"])
+def test_other_values_are_refused(value):
+    with pytest.raises(ValueError, match=r"'max_iter' parameter.*int in the range.*or None"):
+        open_ended().set_params(max_iter=value).fit(IMAGES)
+
+
+def test_what_is_learnt_before_the_judgement_is_the_same(monkeypatch):
+    losses = []
+    for share in (0.1, 0.9):
+        let_remain(monkeypatch, share)
+        losses.append(open_ended(n_patches=64).fit(IMAGES).loss_curve_)
+    easy, hard = losses
+    assert easy[:JUDGED_AFTER] == hard[:JUDGED_AFTER]
+    # After it the rate falls in one and not yet in the other.
+    assert easy[-1] != hard[SHORT - 1]
