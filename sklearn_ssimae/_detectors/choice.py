@@ -172,15 +172,16 @@ def _choose_looks(
 
 
 def look_pays(without: dict[str, Any], by_look: dict[str, Any], kinds: Collection[str]) -> bool:
-    """Whether the look adds enough: to the mean of the two rows, and to the kind found worst.
+    """Whether the look adds enough, both to the mean over the kinds and to the kind found worst.
 
-    The mean alone would mind that what is plain either way becomes a little less so.
+    What is hardly found either way would outweigh what is lost of the others, and the reverse.
     """
 
-    def worth(row: dict[str, Any]) -> float:
-        return float(row["mean"] + min(row[kind] for kind in kinds if kind in row)) / 2
+    def worst(row: dict[str, Any]) -> float:
+        return min(float(row[kind]) for kind in kinds if kind in row)
 
-    return worth(by_look) > worth(without) + _LOOK_ADDS
+    gains = (by_look["mean"] - without["mean"], worst(by_look) - worst(without))
+    return min(gains) > _LOOK_ADDS
 
 
 def _best(table: list[dict[str, Any]], kinds: Collection[str]) -> dict[str, Any]:
