@@ -150,7 +150,7 @@ def make_detectors(options: argparse.Namespace) -> dict[str, Any]:
     for name in ("scale", "patch_size", "n_patches", "max_iter"):
         if getattr(options, name) is not None:
             parameters[name] = getattr(options, name)
-    # Both train for as long, to the end of the learning rate's cycle.
+    # To the end of the learning rate's cycle; on the cloth both train for as long.
     parameters |= {"n_iter_no_change": 10**9, "random_state": options.random_state, "verbose": 1}
     return {
         "SSIM": SSIMAutoencoderDetector(**parameters),

@@ -32,7 +32,8 @@ _TILES = 16
 # Good squares, at least, that tell whether the look pays: a profile by look is learnt from half of
 # them, and a threshold from the other half.
 _LEAST_TILES = 8
-# Quality that the look must add to be taken: it costs much where drawn defects err.
+# Quality that the look must add, to the mean over the kinds and to the kind found worst: it costs
+# much where drawn defects err.
 _LOOK_ADDS = 0.01
 # Mean average precision that the second look must add.
 _SECOND_LOOK_ADDS = 0.0075
@@ -174,7 +175,7 @@ def _choose_looks(
 def look_pays(without: dict[str, Any], by_look: dict[str, Any], kinds: Collection[str]) -> bool:
     """Whether the look adds enough, both to the mean over the kinds and to the kind found worst.
 
-    What is hardly found either way would outweigh what is lost of the others, and the reverse.
+    A gain of the kind found worst must not hide what the others lose, nor theirs what it loses.
     """
 
     def worst(row: dict[str, Any]) -> float:

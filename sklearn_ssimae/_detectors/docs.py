@@ -20,8 +20,8 @@ COMMON_PARAMETERS = """\
     n_patches : int, default=1000
         Random crops that an epoch sees (paper: 10000).
     max_iter : int or None, default=None
-        Epochs at most (paper: 200). None: 30, or 70 for a material that is hard to learn: one
-        of which after 18 more than a fifth of the mean image's residual is left.
+        Epochs at most (paper: 200). None: 30, or 70 where more than a fifth of the mean
+        image's residual is left after 18 of them.
     augment : bool, default=False
         Whether crops are turned and flipped at random, in all eight ways. For textures that
         look alike from all sides and have few images.
@@ -33,7 +33,7 @@ COMMON_PARAMETERS = """\
         biases and layers of one channel: the constant one, or the trapezoid's height.
     learning_rate : {"trapezoid", "constant"}, default="trapezoid"
         Schedule of the learning rate. "trapezoid" climbs over the first 5 % of the steps, and
-        falls to nearly 0 over the last 40 %.
+        falls to nearly 0 over the last 40 %; in 70 epochs of `max_iter=None` it climbs as in 30.
     weight_decay : float, default=1e-5
         Share of the weights that a step takes off, times the learning rate.
     tol : float, default=1e-4

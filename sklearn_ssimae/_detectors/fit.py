@@ -79,7 +79,7 @@ class Fit:
         self.y = y
         self.is_partial = is_partial
         self.continues = (is_partial or detector.warm_start) and hasattr(detector, "network_")
-        self.n_epochs: int = 1 if is_partial else detector.max_iter or _EPOCHS
+        self.n_epochs = 1 if is_partial else int(detector.max_iter or _EPOCHS)
         self.was_interrupted = False
 
     def run(self) -> None:
@@ -289,6 +289,7 @@ class Fit:
             )
         detector.network_.eval()
         detector.n_iter_ = len(detector.loss_curve_)
+        self._forget_snapshot()
         if self.progress.trainer.probe.remaining() >= LEARNING:
             _warn_convergence(
                 f"After {detector.n_iter_} epochs the reconstructions are no better than the mean "
@@ -313,7 +314,7 @@ class Fit:
                 break
             stop = task.call_on_fit_task_end(**watched, reconstruction_attributes=self._snapshot)
             progress.is_done = progress.is_done or self.ranks.agree(stop)
-            if is_open and progress.n_epochs == _JUDGED_AFTER:
+            if is_open and progress.n_epochs == _JUDGED_AFTER and not progress.is_done:
                 self._lengthen_if_hard()
             self._save()
         context.call_on_fit_task_end(**watched, reconstruction_attributes=self._snapshot)
@@ -332,6 +333,7 @@ class Fit:
     def _run_epoch(self, epoch: int) -> float:
         """One epoch's mean loss; one that is not finite has left the network as it was."""
         detector, progress = self.detector, self.progress
+        self._forget_snapshot()
         started = time.perf_counter()
         batches = progress.sampler.batches(
             detector.n_patches, detector.batch_size * self.ranks.size
@@ -368,6 +370,10 @@ class Fit:
         self.detector.n_iter_ = len(self.detector.loss_curve_)
         self._calibrate()
         return {"loss_curve_": list(self.detector.loss_curve_)}
+
+    def _forget_snapshot(self) -> None:
+        """What is left to learn is measured with the constants at the start, not a chosen map's."""
+        self.detector._calibration = uncalibrated(self.detector)
 
     def _say(self, message: str) -> None:
         if self.detector.verbose and self.ranks.is_first:

@@ -7,15 +7,15 @@ from shared import cheap
 from sklearn.base import clone
 from sklearn.callback import ProgressBar
 
-from sklearn_ssimae import L2AutoencoderDetector
-from sklearn_ssimae._detectors import fit
+from sklearn_ssimae import L2AutoencoderDetector, SSIMAutoencoderDetector
+from sklearn_ssimae._detectors import fit, ssim
 from sklearn_ssimae._training.probe import Probe
 from sklearn_ssimae._training.trainer import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 SHORT, LONG, JUDGED_AFTER = 5, 9, 3
-TRUE = (fit._EPOCHS, fit._MORE_EPOCHS, fit._JUDGED_AFTER)
+TRUE = (fit._EPOCHS, fit._MORE_EPOCHS, fit._JUDGED_AFTER, fit._HARD)
 
 
 @pytest.fixture(autouse=True)
@@ -55,10 +55,10 @@ def rates_of(detector, monkeypatch):
 def test_the_docstring_states_the_lengths(cls):
     assert cls().max_iter is None
     told = " ".join(cls.__doc__.split())
-    assert (
-        "None: {}, or {} for a material that is hard to learn: one of which after {}".format(*TRUE)
-        in told
-    )
+    n_epochs, more, judged_after, hard = TRUE
+    assert f"None: {n_epochs}, or {more} where more than a fifth of the mean" in told
+    assert f"is left after {judged_after} of them" in told
+    assert hard == 1 / 5
     # Judged before a trapezoid of the shorter length falls.
     assert JUDGED_AFTER == 0.6 * SHORT and TRUE[2] == 0.6 * TRUE[0]
 
@@ -91,8 +91,15 @@ def test_only_what_is_left_after_some_epochs_counts(monkeypatch):
 def test_a_number_is_not_changed(monkeypatch):
     let_remain(monkeypatch, 0.9)
     assert cheap(max_iter=4).fit(IMAGES).n_iter_ == 4
-    # A search or a checkpoint sets NumPy's numbers too.
-    assert cheap(max_iter=np.int64(SHORT)).fit(IMAGES).n_iter_ == SHORT
+
+
+def test_a_number_of_numpy_and_a_checkpoint(tmp_path):
+    """As searches set it: `torch.load` takes no numbers of NumPy's from the file."""
+    detector = cheap(max_iter=np.int64(SHORT), checkpoint=tmp_path / "fit.checkpoint")
+    leave_checkpoint(detector, IMAGES, n_epochs=2)
+    resumed = clone(detector)
+    assert n_epochs_run(resumed, IMAGES) == SHORT - 2
+    assert_same_model(resumed, cheap(max_iter=SHORT).fit(IMAGES))
 
 
 def test_partial_fit_stays_one_epoch(monkeypatch):
@@ -135,12 +142,94 @@ def test_early_stopping_waits_for_the_later_fall(monkeypatch):
 def test_a_resumed_fit_ends_with_the_same_model(cls, tmp_path, monkeypatch):
     let_remain(monkeypatch, 0.9)
     expected = open_ended(cls).fit(IMAGES)
-    for n_epochs in (JUDGED_AFTER - 1, JUDGED_AFTER, SHORT + 1):
+    for n_epochs in (JUDGED_AFTER, SHORT + 1):
         detector = open_ended(cls, checkpoint=tmp_path / "fit.checkpoint")
         leave_checkpoint(detector, IMAGES, n_epochs=n_epochs)
         resumed = clone(detector)
         assert n_epochs_run(resumed, IMAGES) == LONG - n_epochs
         assert_same_model(resumed, expected)
+
+
+@pytest.mark.parametrize(
+    ("share", "params", "n_epochs"),
+    [(0.1, {}, SHORT), (0.9, {"learning_rate": "constant"}, LONG)],
+)
+def test_other_resumed_fits(share, params, n_epochs, tmp_path, monkeypatch):
+    let_remain(monkeypatch, share)
+    detector = open_ended(checkpoint=tmp_path / "fit.checkpoint", **params)
+    leave_checkpoint(detector, IMAGES, n_epochs=JUDGED_AFTER)
+    resumed = clone(detector)
+    assert n_epochs_run(resumed, IMAGES) == n_epochs - JUDGED_AFTER
+    assert_same_model(resumed, open_ended(**params).fit(IMAGES))
+
+
+def test_ctrl_c_in_a_lengthened_fit_and_on(tmp_path, monkeypatch):
+    let_remain(monkeypatch, 0.9)
+    detector = open_ended(checkpoint=tmp_path / "fit.checkpoint")
+    with monkeypatch.context() as patched:
+        run_epoch = Trainer.run_epoch
+        left = [SHORT + 1]
+
+        def interrupted(trainer, batches):
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+            return run_epoch(trainer, batches)
+
+        patched.setattr(Trainer, "run_epoch", interrupted)
+        assert clone(detector).fit(IMAGES).n_iter_ == SHORT + 1
+    resumed = clone(detector)
+    assert n_epochs_run(resumed, IMAGES) == LONG - SHORT - 1
+    assert_same_model(resumed, open_ended().fit(IMAGES))
+
+
+class Watching:
+    """A callback that asks for a detector that predicts after each epoch, and may stop the fit."""
+
+    def __init__(self, stop_after=None):
+        self.stop_after = stop_after
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator):
+        assert fitted_estimator.predict(IMAGES).shape == (10,)
+        return context.task_name == f"epoch {self.stop_after}"
+
+
+def test_a_map_that_is_chosen_on_the_way_alters_nothing(monkeypatch):
+    """Large constants of SSIM's would leave next to nothing of the residual."""
+    monkeypatch.setattr(ssim, "_CONSTANTS", [(100.0, 100.0)])
+    lengths = {}
+    for name, callbacks in {"none": [], "one": [Watching()]}.items():
+        noted = []
+        run_epoch = Trainer.run_epoch
+
+        def note(trainer, batches, run_epoch=run_epoch, noted=noted):
+            loss = run_epoch(trainer, batches)
+            noted.append(trainer.remaining)
+            return loss
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Trainer, "run_epoch", note)
+            detector = open_ended(SSIMAutoencoderDetector).set_callbacks(*callbacks).fit(IMAGES)
+        lengths[name] = (detector.n_iter_, noted)
+    assert lengths["none"] == lengths["one"]
+    assert lengths["none"][0] == LONG
+    assert detector.c1_ == 100.0
+
+
+def test_a_fit_that_is_stopped_when_it_is_judged_is_not_lengthened(monkeypatch, capsys):
+    let_remain(monkeypatch, 0.9)
+    detector = open_ended(verbose=1).set_callbacks(Watching(stop_after=JUDGED_AFTER))
+    assert detector.fit(IMAGES).n_iter_ == JUDGED_AFTER
+    assert "in place of" not in capsys.readouterr().out
 
 
 def test_processes_agree(monkeypatch):
