@@ -21,7 +21,7 @@ COMMON_PARAMETERS = """\
         Random crops that an epoch sees (paper: 10000).
     max_iter : int or None, default=None
         Epochs at most (paper: 200). None: 30, or 70 where more than a fifth of the mean
-        image's residual is left after 18 of them.
+        image's residual is left after 18 of them. `FMAEDetector` stays at 30.
     augment : bool, default=False
         Whether crops are turned and flipped at random, in all eight ways. For textures that
         look alike from all sides and have few images.

@@ -300,7 +300,8 @@ class Fit:
     def _run_epochs(self) -> None:
         detector, progress = self.detector, self.progress
         watched: dict[str, Any] = {"estimator": detector, "X": self.X, "y": self.y}
-        is_open = detector.max_iter is None and not self.is_partial
+        is_unset = detector.max_iter is None and not self.is_partial
+        is_open = is_unset and detector._residual_tells_length
         most = _MORE_EPOCHS if is_open else self.n_epochs
         context = detector._init_callback_context(max_subtasks=most)
         context.call_on_fit_task_begin(**watched)

@@ -94,6 +94,9 @@ class FMAEDetector(BaseDetector):
         "feature_extractor": [str, Path, nn.Module],
     }
 
+    # Training on features lowers it slowly: more epochs cost much, and add nothing.
+    _residual_tells_length: ClassVar[bool] = False
+
     def _make_loss(self, n_channels: int, device: torch.device, generator: Generator) -> Loss:
         features = load_feature_extractor(self.feature_extractor).to(device)
         check_feature_extractor(features, n_channels, self.patch_size)
