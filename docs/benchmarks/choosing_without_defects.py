@@ -24,7 +24,7 @@ from sklearn_ssimae.datasets import load_mvtec_ad
 from sklearn_ssimae.metrics import pixel_average_precision_score, pixel_roc_auc_score
 from sklearn_ssimae.model_selection import synthetic_defect_scorer
 
-SHORT = {"precision": "bfloat16", "n_patches": 1000, "max_iter": 8, "n_iter_no_change": 10**6}
+SHORT = {"n_patches": 1000, "max_iter": 8, "n_iter_no_change": 10**6}
 CANDIDATES = [{}, {"max_iter": 2}, {"latent_dim": 10}, {"window_size": 5}, {"window_size": 21}]
 
 
