@@ -68,8 +68,6 @@ class BaseDetector(
     _network_class: ClassVar[type[PatchNetwork]] = Autoencoder
     #: Whether residuals are logarithms: compared by difference, and negative at times.
     _residual_is_logarithm: ClassVar[bool] = False
-    #: Whether what is left of the residual says if `max_iter=None` needs more epochs.
-    _residual_tells_length: ClassVar[bool] = True
     _doc_link_module = "sklearn_ssimae"
     _doc_link_template = DOC_LINK_TEMPLATE
 

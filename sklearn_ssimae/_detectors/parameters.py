@@ -66,6 +66,9 @@ class Parameters:
     _seed_of_kept: int = field(init=False)
     _calibration: Calibration = field(init=False)
 
+    #: Whether what is left of the residual says if `max_iter=None` needs more epochs.
+    _residual_tells_length: ClassVar[bool] = True
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "latent_dim": [Interval(Integral, 1, None, closed="left")],
         "patch_size": [Interval(Integral, REDUCTION, None, closed="left")],
