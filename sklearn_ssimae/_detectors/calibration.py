@@ -20,6 +20,7 @@ from sklearn_ssimae._detectors.false_alarms import (
 from sklearn_ssimae._detectors.good import learn_good_material
 from sklearn_ssimae._images.collection import ImageCollection
 from sklearn_ssimae._images.values import Preparation
+from sklearn_ssimae._maps.border import Sides
 from sklearn_ssimae._maps.filters import gaussian_smoothing, grey_opening, resize
 from sklearn_ssimae._maps.good import GoodMaterial
 from sklearn_ssimae._training.division import Part
@@ -105,10 +106,17 @@ class Calibration:
         return cls(**{**stored, "good": None if good is None else GoodMaterial.from_dict(good)})
 
 
-class KeptMap(NamedTuple):
-    """The smooth residual map of a kept image, and the size (h, w) of the finished one."""
+class Extent(NamedTuple):
+    """The size (h, w) of a finished map, and where it ends as its image does."""
 
     size: tuple[int, int]
+    sides: Sides
+
+
+class KeptMap(NamedTuple):
+    """The smooth residual map of a kept image, and the extent of the finished one."""
+
+    extent: Extent
     smooth: Tensor
     #: (k, h, w), what the map was compared from.
     values: Tensor
@@ -132,13 +140,17 @@ class KeptImages:
     def __len__(self) -> int:
         return len(self.parts)
 
-    def __iter__(self) -> Iterator[tuple[tuple[int, int], Tensor]]:
-        """Size (h, w) of the finished map, and planes (c, h', w') at the network's scale."""
+    def __iter__(self) -> Iterator[tuple[Extent, Tensor]]:
+        """Extents of finished maps, and planes (c, h', w') at the network's scale."""
         for part in self.parts:
-            image = self.images[part.image]
-            planes = part.of(self.prepare(image, self.images.name(part.image)))
-            height, width = planes.shape[1:] if part.is_region else image.shape[:2]
-            yield (height, width), planes
+            yield self._load(part)
+
+    def _load(self, part: Part) -> tuple[Extent, Tensor]:
+        image = self.images[part.image]
+        whole = self.prepare(image, self.images.name(part.image))
+        planes = part.of(whole)
+        height, width = planes.shape[1:] if part.is_region else image.shape[:2]
+        return Extent((height, width), part.sides(whole)), planes
 
     def n_pixels(self) -> float | None:
         """Mean pixels of the whole images at the network's scale; None if they are whole."""
@@ -217,12 +229,16 @@ def recalibrated(detector: BaseDetector, images: ImageCollection, rate: float) -
         raise
 
 
-def _good_material(detector: BaseDetector, maps: Sequence[KeptMap]) -> GoodMaterial:
+def _good_material(
+    detector: BaseDetector, maps: Sequence[KeptMap], *, by_side: bool | None = None
+) -> GoodMaterial:
     return learn_good_material(
         [(kept.smooth, kept.values) for kept in maps],
         patch_size=detector.network_.config["patch_size"],
         logarithmic=detector._residual_is_logarithm,
         by_look=detector._calibration.by_look,
+        sides=[kept.extent.sides for kept in maps],
+        by_side=by_side,
     )
 
 
@@ -231,8 +247,8 @@ def _judged(
 ) -> Iterator[tuple[tuple[int, int], Tensor]]:
     """Sizes, and maps (1, h, w) as they are before their opening."""
     is_plain = detector.residual == "plain"
-    for size, smooth, values in maps:
-        yield size, smooth[None] if is_plain else good.relative(smooth[None], values[None])
+    for extent, smooth, values in maps:
+        yield extent.size, smooth[None] if is_plain else good.relative(smooth[None], values[None])
 
 
 def _judged_by_others(
@@ -250,15 +266,15 @@ def _judged_by_others(
         return
     for fold in np.array_split(np.arange(len(maps)), min(_FOLDS, len(maps))):
         others = [kept for index, kept in enumerate(maps) if index not in fold]
-        good = _good_material(detector, others)
+        good = _good_material(detector, others, by_side=learnt.good.border.by_side)
         yield from _judged(detector, good, [maps[index] for index in fold])
 
 
 def _smooth_maps(detector: BaseDetector, kept: KeptImages) -> Iterator[KeptMap]:
     maker = detector._map_maker(relative=False)
-    for size, planes, values in maker.reconstruct(iter(kept)):
+    for extent, planes, values in maker.reconstruct(iter(kept)):
         residual = maker.compare(planes[None], values[None])[0]
-        yield KeptMap(size, gaussian_smoothing(residual, maker.smoothing), values)
+        yield KeptMap(extent, gaussian_smoothing(residual, maker.smoothing), values)
 
 
 def _first_bytes(maps: Iterable[KeptMap], n_bytes: int) -> Iterator[KeptMap]:

@@ -115,9 +115,10 @@ COMMON_ATTRIBUTES = """\
         ``-threshold_``; scores below it belong to defective images.
     smoothing_ : float
         σ of the map in pixels: `smoothing`, or what was chosen.
-    border_profile_ : ndarray of shape (patch_size // 2 + 1,)
+    border_profile_ : ndarray of shape (4, patch_size // 2 + 1)
         What maps are relative to: the 95 % quantile of good images' smoothed residual at pixels
-        that 0, 1, … others separate from the border; the last holds farther in.
+        that 0, 1, … others separate from the upper, right, lower and left border; the last holds
+        farther in. Four times the same unless the sides of good images differ.
     look_profile_ : ndarray of shape (6,) or None
         What maps are relative to before that, if drawn defects are found better so: the
         logarithm of the same quantile as a quadratic function of the local mean u and deviation

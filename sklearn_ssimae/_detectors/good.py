@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from sklearn_ssimae._maps.border import LEAST, BorderProfile
+from sklearn_ssimae._maps.border import LEAST, NO_SIDES, BorderProfile, Sides
 from sklearn_ssimae._maps.good import GoodMaterial
 from sklearn_ssimae._maps.look import LookProfile, look_of
 
@@ -21,7 +21,13 @@ _STEPS = 8
 
 
 def learn_good_material(
-    maps: Sequence[tuple[Tensor, Tensor]], *, patch_size: int, logarithmic: bool, by_look: bool
+    maps: Sequence[tuple[Tensor, Tensor]],
+    *,
+    patch_size: int,
+    logarithmic: bool,
+    by_look: bool,
+    sides: Sequence[Sides] | None = None,
+    by_side: bool | None = None,
 ) -> GoodMaterial:
     """What good images show: by the look if asked for, then by the distance to the border.
 
@@ -34,15 +40,24 @@ def learn_good_material(
         Whether the maps are logarithms.
     by_look : bool
         Whether to learn from the look as well. The values are then reconstructions.
+    sides : sequence of Sides, default=None
+        Where each map ends as its image does. None: nowhere.
+    by_side : bool, default=None
+        Whether each side of the border has a profile of its own. None: where they differ.
     """
     look = learn_look(maps, sigma=_SIGMA * patch_size) if by_look else None
     border = BorderProfile.fit(
-        (
-            smooth if look is None else look.relative(smooth[None], values[None])[0]
-            for smooth, values in maps
+        zip(
+            (
+                smooth if look is None else look.relative(smooth[None], values[None])[0]
+                for smooth, values in maps
+            ),
+            sides or [NO_SIDES] * len(maps),
+            strict=True,
         ),
         reach=patch_size // 2,
         logarithmic=logarithmic,
+        by_side=by_side,
     )
     return GoodMaterial(border, look)
 

@@ -3,7 +3,8 @@
 A network knows least where the image ends: what it would have to go on lies outside. So the
 residual of good material grows towards the border, and a threshold that holds everywhere has
 to be taken from the border's values, however small the inner ones are. Divided by what good
-material shows at the same distance, all pixels count alike.
+material shows at the same distance, and at the same side if enough images tell, all pixels count
+alike.
 """
 
 from __future__ import annotations
@@ -21,8 +22,17 @@ from torch import Tensor
 QUANTILE = 0.95
 # Values that one map gives at one distance, at most: no more tell more, since neighbours are alike.
 _VALUES = 512
+# Images in which each side has to be seen to be told from the others: with fewer, chance would make
+# more of a difference than sides do.
+_SEEN = 5
 # σ, in pixels of distance, of the Gaussian that takes the chance out of the profile.
 _SMOOTH = 2.0
+#: Whether the map of an image, or of a region of one, ends where the image does: at the top, at the
+#: right, at the bottom, at the left.
+Sides = tuple[bool, bool, bool, bool]
+NO_SIDES: Sides = (False, False, False, False)
+# Values of maps at the distances 0, 1, …
+Samples = list[list[np.ndarray]]
 #: Residuals are differences of float32 numbers about 1: what is smaller is rounding.
 LEAST = 1e-6
 
@@ -32,9 +42,10 @@ class BorderProfile:
 
     Parameters
     ----------
-    values : array of shape (k,)
-        The quantile at pixels that 0, 1, … k − 1 others separate from the nearest border. It
-        never rises towards the inside; the last one holds for all that lie farther in.
+    values : array of shape (4, k)
+        The quantile at pixels that 0, 1, … k − 1 others separate from the nearest border: the
+        upper, the right, the lower, the left one. It never rises towards the inside; the last one
+        holds for all that lie farther in.
     logarithmic : bool, default=False
         Whether residuals are logarithms. They are then compared by difference, not by ratio,
         and good material's quantile lies at 0, not at 1.
@@ -44,35 +55,62 @@ class BorderProfile:
         self.values = np.asarray(values, dtype=np.float32)
         self.logarithmic = logarithmic
 
+    @property
+    def by_side(self) -> bool:
+        """Whether sides are told apart."""
+        return bool((self.values != self.values[0]).any())
+
     @classmethod
-    def fit(cls, maps: Iterable[Tensor], *, reach: int, logarithmic: bool = False) -> Self:
+    def fit(
+        cls,
+        maps: Iterable[tuple[Tensor, Sides]],
+        *,
+        reach: int,
+        logarithmic: bool = False,
+        by_side: bool | None = None,
+    ) -> Self:
         """Learn the profile from residual maps of good images that were not trained on.
 
         Parameters
         ----------
-        maps : iterable of Tensor (h, w)
+        maps : iterable of (Tensor (h, w), Sides)
             At least one; taken one at a time, of any sizes.
         reach : int
             Distance in pixels, at least 1, beyond which the border has no effect: half a patch.
         logarithmic : bool, default=False
             Whether the maps are logarithms.
+        by_side : bool, default=None
+            Whether each side has a profile of its own. None: if each was seen in five maps.
 
         Notes
         -----
         At each distance the 95 % quantile of the values of all maps together; then the closest
         sequence that does not rise inwards (isotonic regression, weighted by the number of
         values), smoothed. Where the maps show no effect of the border, the profile is flat.
+
+        The same for each side by itself, if there are maps enough: a selvage at the left, a rail
+        at the bottom show what no other side does.
         """
-        samples: list[list[np.ndarray]] = [[] for _ in range(reach + 1)]
-        for residual in maps:
-            for distance, values in enumerate(_values_by_distance(residual, reach)):
-                samples[distance].append(values)
-        pooled = [np.concatenate(values) for values in samples if values]
-        quantiles = [np.quantile(values, QUANTILE) for values in pooled]
-        counts = [len(values) for values in pooled]
-        falling = isotonic_regression(quantiles, weights=counts, increasing=False).x
-        smooth = gaussian_filter1d(falling, _SMOOTH, mode="nearest")
-        return cls(smooth if logarithmic else smooth.clip(LEAST), logarithmic=logarithmic)
+        common: Samples = [[] for _ in range(reach + 1)]
+        of_sides: list[Samples] = [[[] for _ in common] for _ in range(4)]
+        seen = np.zeros(4, dtype=int)
+        for residual, sides in maps:
+            rings, inside = _values_by_distance(residual, reach)
+            whole = [_thinned(np.concatenate(ring)) for ring in rings]
+            for distance, values in [*enumerate(whole), (reach, inside)]:
+                common[distance].append(values)
+            for side in np.flatnonzero(sides):
+                # Towards the middle a side is too short to tell much.
+                outer = [_thinned(ring[side]) for ring in rings[: len(rings) // 2]]
+                inner = whole[len(outer) :]
+                for distance, values in [*enumerate([*outer, *inner]), (reach, inside)]:
+                    of_sides[side][distance].append(values)
+            seen += sides
+        if (seen >= _SEEN).all() if by_side is None else by_side:
+            values = np.stack([_falling(samples) for samples in of_sides])
+        else:
+            values = np.tile(_falling(common), (4, 1))
+        return cls(values if logarithmic else values.clip(LEAST), logarithmic=logarithmic)
 
     def relative(self, residual: Tensor) -> Tensor:
         """Maps (..., h, w) relative to the profile, of the same shape.
@@ -85,32 +123,44 @@ class BorderProfile:
 
     def expected(self, height: int, width: int) -> Tensor:
         """The profile laid out over an image: (height, width)."""
-        values = torch.from_numpy(self.values)
-        rows, columns = (values[_distances(side, len(values))] for side in (height, width))
-        # The nearest border is the one where the falling profile is greatest.
-        return torch.maximum(rows[:, None], columns)
+        top, right, bottom, left = torch.from_numpy(self.values)
+        # Profiles fall: where borders are alike, the nearest one's is the greatest.
+        return torch.maximum(_laid_out(top, bottom, height)[:, None], _laid_out(left, right, width))
 
 
-def _distances(size: int, n: int) -> Tensor:
-    """Distances (size,) of the pixels of an axis to its nearer end, none beyond n − 1."""
+def _laid_out(first: Tensor, last: Tensor, size: int) -> Tensor:
+    """The greater of the profiles (k,) from either end of an axis: (size,)."""
     index = torch.arange(size)
-    return torch.minimum(index, size - 1 - index).clamp(max=n - 1)
+    from_start = first[index.clamp(max=len(first) - 1)]
+    return torch.maximum(from_start, last[(size - 1 - index).clamp(max=len(last) - 1)])
 
 
-def _values_by_distance(residual: Tensor, reach: int) -> list[np.ndarray]:
-    """Values of a map (h, w) at the distances 0, 1, … `reach`; those farther in count as `reach`.
+def _falling(samples: Samples) -> np.ndarray:
+    """The quantile at each distance (k,), made to fall; where nothing is known the nearest."""
+    known = [distance for distance, values in enumerate(samples) if sum(map(len, values))]
+    pooled = [np.concatenate(samples[distance]) for distance in known]
+    quantiles = [np.quantile(values, QUANTILE) for values in pooled]
+    counts = [len(values) for values in pooled]
+    falling = isotonic_regression(quantiles, weights=counts, increasing=False).x
+    smooth = gaussian_filter1d(falling, _SMOOTH, mode="nearest")
+    return np.interp(np.arange(len(samples)), known, smooth)
 
-    As many lists as the map has distances. Each holds values from all along the border, evenly
-    spaced, `_VALUES` or somewhat more.
+
+def _values_by_distance(residual: Tensor, reach: int) -> tuple[list[list[np.ndarray]], np.ndarray]:
+    """Values of a map (h, w) at the distances 0, 1, … `reach` − 1, and of those farther in.
+
+    The former by sides: top, right, bottom, left. As many as the map has distances.
     """
     array = residual.cpu().numpy()
-    samples = []
+    rings = []
     for distance in range(min(reach, (min(array.shape) + 1) // 2)):
         inner = array[distance : len(array) - distance, distance : array.shape[1] - distance]
-        ring = np.concatenate([inner[0], inner[1:-1, -1], inner[-1], inner[1:-1, 0]])
-        samples.append(ring[:: max(1, len(ring) // _VALUES)])
+        rings.append([inner[0], inner[1:-1, -1], inner[-1], inner[1:-1, 0]])
     inside = array[reach : len(array) - reach, reach : array.shape[1] - reach]
-    if inside.size:
-        step = max(1, int(np.sqrt(inside.size / (4 * _VALUES))))
-        samples.append(inside[::step, ::step].ravel())
-    return samples
+    step = max(1, int(np.sqrt(inside.size / (4 * _VALUES))))
+    return rings, inside[::step, ::step].ravel()
+
+
+def _thinned(values: np.ndarray) -> np.ndarray:
+    """A copy of evenly spaced ones, `_VALUES` or somewhat more: of a view all would be kept."""
+    return values[:: max(1, len(values) // _VALUES)].copy()

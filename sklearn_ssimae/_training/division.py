@@ -36,6 +36,14 @@ class Part(NamedTuple):
         # The rest of the image need not stay in memory.
         return planes[:, *self.box].clone() if self.is_region else planes
 
+    def sides(self, planes: Tensor) -> tuple[bool, bool, bool, bool]:
+        """Whether it ends where the planes do: at the top, right, bottom and left."""
+        rows, columns = (
+            part.indices(length) for part, length in zip(self.box, planes.shape[1:], strict=True)
+        )
+        height, width = planes.shape[1:]
+        return rows[0] == 0, columns[1] == width, rows[1] == height, columns[0] == 0
+
 
 class Division(NamedTuple):
     """What is trained on and what is kept.

@@ -27,3 +27,15 @@ def test_unseen_good_images_show_no_more_at_the_border(make):
     for residual in ("plain", "relative"):
         maps = detector.set_params(residual=residual).transform(weave(10, seed=1))
         assert maps[:, ~inside].mean() == pytest.approx(maps[:, inside].mean(), rel=0.2)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(("n", "is_told"), [(40, False), (60, True)])
+def test_sides_are_told_apart_where_enough_images_are_kept(n, is_told):
+    """Of 40 images four are kept, of 60 six."""
+    detector = L2AutoencoderDetector(patch_size=PATCH, latent_dim=4, n_patches=32, max_iter=1)
+    profile = detector.fit(weave(n, seed=0)).border_profile_
+    assert profile.shape == (4, PATCH // 2 + 1)
+    assert (profile != profile[0]).any() == is_told
+    detector.fit_threshold(weave(6, seed=1))
+    assert (detector.border_profile_ != detector.border_profile_[0]).any()
