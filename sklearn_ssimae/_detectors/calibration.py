@@ -257,7 +257,7 @@ def _judged_by_others(
     """As `_judged`, by what other images show.
 
     A look has many degrees of freedom: what it was learnt from lies closer to it than a further
-    image. A border's profile has few, and is learnt from all.
+    image. A border's profile has few, even by sides, and is learnt from all.
     """
     learnt = detector._calibration
     assert learnt.good is not None

@@ -339,7 +339,10 @@ def quality_of_kinds(
 def _relative(
     detector: BaseDetector, smooth: list[Residual], *, by_look: bool, by_halves: bool
 ) -> list[Residual]:
-    """Maps relative to what the good squares show; by halves: those of the other half."""
+    """Maps relative to what the good squares show; by halves: those of the other half.
+
+    Sides are not told apart: squares are cut from anywhere.
+    """
     results = []
     for halves in [{0}, {1}] if by_halves else [{0, 1}]:
         good = learn_good_material(

@@ -118,7 +118,9 @@ COMMON_ATTRIBUTES = """\
     border_profile_ : ndarray of shape (4, patch_size // 2 + 1)
         What maps are relative to: the 95 % quantile of good images' smoothed residual at pixels
         that 0, 1, … others separate from the upper, right, lower and left border; the last holds
-        farther in. Four times the same unless the sides of good images differ.
+        farther in. Four times the same unless each side was seen in five kept images, which
+        takes ten where strips of them are kept (and images of less than some 8 million pixels,
+        since of larger ones fewer are looked at).
     look_profile_ : ndarray of shape (6,) or None
         What maps are relative to before that, if drawn defects are found better so: the
         logarithm of the same quantile as a quadratic function of the local mean u and deviation

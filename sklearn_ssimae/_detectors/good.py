@@ -43,7 +43,8 @@ def learn_good_material(
     sides : sequence of Sides, default=None
         Where each map ends as its image does. None: nowhere.
     by_side : bool, default=None
-        Whether each side of the border has a profile of its own. None: where they differ.
+        Whether each side of the border has a profile of its own, if all were seen. None: if each
+        was seen in five maps.
     """
     look = learn_look(maps, sigma=_SIGMA * patch_size) if by_look else None
     border = BorderProfile.fit(

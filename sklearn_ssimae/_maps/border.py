@@ -80,7 +80,8 @@ class BorderProfile:
         logarithmic : bool, default=False
             Whether the maps are logarithms.
         by_side : bool, default=None
-            Whether each side has a profile of its own. None: if each was seen in five maps.
+            Whether each side has a profile of its own, if all were seen. None: if each was seen
+            in five maps.
 
         Notes
         -----
@@ -100,13 +101,18 @@ class BorderProfile:
             for distance, values in [*enumerate(whole), (reach, inside)]:
                 common[distance].append(values)
             for side in np.flatnonzero(sides):
-                # Towards the middle a side is too short to tell much.
-                outer = [_thinned(ring[side]) for ring in rings[: len(rings) // 2]]
+                # Towards the middle of a small map a side is too short to tell much.
+                near = rings[: (min(residual.shape) + 1) // 4]
+                outer = [
+                    _thinned(_without_ends(ring[side], reach - distance))
+                    for distance, ring in enumerate(near)
+                ]
                 inner = whole[len(outer) :]
                 for distance, values in [*enumerate([*outer, *inner]), (reach, inside)]:
                     of_sides[side][distance].append(values)
             seen += sides
-        if (seen >= _SEEN).all() if by_side is None else by_side:
+        least = _SEEN if by_side is None else 1
+        if by_side is not False and (seen >= least).all():
             values = np.stack([_falling(samples) for samples in of_sides])
         else:
             values = np.tile(_falling(common), (4, 1))
@@ -158,7 +164,13 @@ def _values_by_distance(residual: Tensor, reach: int) -> tuple[list[list[np.ndar
         rings.append([inner[0], inner[1:-1, -1], inner[-1], inner[1:-1, 0]])
     inside = array[reach : len(array) - reach, reach : array.shape[1] - reach]
     step = max(1, int(np.sqrt(inside.size / (4 * _VALUES))))
-    return rings, inside[::step, ::step].ravel()
+    return rings, inside[::step, ::step].flatten()
+
+
+def _without_ends(side: np.ndarray, length: int) -> np.ndarray:
+    """Less what lies as near to the next sides, up to half of it: there they show, too."""
+    cut = min(length, len(side) // 4)
+    return side[cut : len(side) - cut]
 
 
 def _thinned(values: np.ndarray) -> np.ndarray:

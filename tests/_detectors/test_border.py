@@ -30,12 +30,23 @@ def test_unseen_good_images_show_no_more_at_the_border(make):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize(("n", "is_told"), [(40, False), (60, True)])
-def test_sides_are_told_apart_where_enough_images_are_kept(n, is_told):
-    """Of 40 images four are kept, of 60 six."""
+@pytest.mark.parametrize(
+    ("n", "width", "is_told"),
+    [(40, 80, False), (60, 80, True), (8, 330, False), (10, 330, True)],
+)
+def test_sides_are_told_apart_where_enough_are_seen(n, width, is_told):
+    """Of 40 images four are kept, of 60 six; of large ones a strip each, with three sides."""
     detector = L2AutoencoderDetector(patch_size=PATCH, latent_dim=4, n_patches=32, max_iter=1)
-    profile = detector.fit(weave(n, seed=0)).border_profile_
+    profile = detector.fit(np.resize(weave(n, seed=0), (n, 80, width))).border_profile_
     assert profile.shape == (4, PATCH // 2 + 1)
     assert (profile != profile[0]).any() == is_told
-    detector.fit_threshold(weave(6, seed=1))
-    assert (detector.border_profile_ != detector.border_profile_[0]).any()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_selvage_raises_the_profile_of_its_side():
+    """What is judged by others' look, fold by fold, is judged by sides as well."""
+    images = weave(10, seed=0).repeat(4, axis=2)
+    images[:, :, :6] = np.random.default_rng(1).random((10, 80, 6))
+    detector = L2AutoencoderDetector(patch_size=PATCH, latent_dim=4, n_patches=64, max_iter=2)
+    top, right, bottom, left = detector.fit(images).border_profile_[:, 0]
+    assert left > 1.5 * max(top, right, bottom)

@@ -28,10 +28,12 @@ def _whole(maps: Iterable[torch.Tensor]) -> Iterator[tuple[torch.Tensor, Sides]]
     return ((residual, ALL_SIDES) for residual in maps)
 
 
-def _selvaged(random: np.random.Generator, shape: tuple[int, int], side: int = 3) -> torch.Tensor:
-    """Noise that is three times as strong in ten pixels along one side: the left one."""
+def _selvaged(
+    random: np.random.Generator, shape: tuple[int, int], side: int = 3, width: int = 10
+) -> torch.Tensor:
+    """Noise that is three times as strong in some pixels along one side: the left one."""
     noise = random.random(shape).astype(np.float32)
-    noise[_distances_to(*shape)[side] < 10] *= 3
+    noise[_distances_to(*shape)[side] < width] *= 3
     return torch.from_numpy(noise)
 
 
@@ -132,21 +134,22 @@ def test_an_exporter_follows_it():
 
 
 @pytest.mark.parametrize("side", range(4))
-def test_a_side_that_shows_more_counts_by_what_it_shows_itself(side):
+@pytest.mark.parametrize("width", [10, 24])
+@pytest.mark.parametrize("shape", [(256, 256), (200, 512)])
+def test_a_side_that_shows_more_counts_by_what_it_shows_itself(shape, width, side):
     random = np.random.default_rng(4)
-    profile = BorderProfile.fit(
-        _whole(_selvaged(random, (96, 160), side) for _ in range(8)), reach=32
-    )
-    new = torch.stack([profile.relative(_selvaged(random, (96, 160), side)) for _ in range(20)])
-    distances = _distances_to(96, 160)
+    maps = [_selvaged(random, shape, side, width) for _ in range(28)]
+    profile = BorderProfile.fit(_whole(maps[:8]), reach=32)
+    new = torch.stack([profile.relative(residual) for residual in maps[8:]])
+    distances = _distances_to(*shape)
     far_from_others = (np.delete(distances, side, axis=0) >= 32).all(axis=0)
     for distance in range(32):
         values = new[:, far_from_others & (distances[side] == distance)].numpy()
-        # The smoothing blurs the step at the tenth pixel.
-        if abs(distance - 9.5) > 4:
+        # The smoothing blurs the selvage's end.
+        if abs(distance - width + 0.5) > 4:
             assert np.quantile(values, QUANTILE) == pytest.approx(1, abs=0.12)
     # Of the other sides only the corners show it.
-    assert np.delete(profile.values, side, axis=0).max() < 0.6 * profile.values[side, 0]
+    np.testing.assert_allclose(np.delete(profile.values, side, axis=0), 0.95, rtol=0.05)
 
 
 def test_sides_that_are_alike_have_much_the_same_profile():
@@ -176,5 +179,6 @@ def test_where_a_region_is_cut_is_no_side():
     # Were cuts sides, half of what is seen there would be no selvage.
     _, right, _, left = BorderProfile.fit(_whole(m for m, _ in maps), reach=32).values[:, 0]
     assert max(left, right) < 3 * 0.93
-    # At the left, maps of the right end alone would tell nothing.
+    # Strips of one end alone tell nothing of the other.
     assert not BorderProfile.fit(maps[:5], reach=32).by_side
+    assert not BorderProfile.fit(maps[:5], reach=32, by_side=True).by_side
