@@ -1,9 +1,19 @@
 """The border of an image counts like the rest of it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 
 from sklearn_ssimae import L2AutoencoderDetector, SSIMAutoencoderDetector
+from sklearn_ssimae._detectors.calibration import (
+    Calibration,
+    Extent,
+    KeptMap,
+    _good_material,
+    _judged_by_others,
+)
 
 PATCH = 32
 
@@ -44,9 +54,31 @@ def test_sides_are_told_apart_where_enough_are_seen(n, width, is_told):
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_selvage_raises_the_profile_of_its_side():
-    """What is judged by others' look, fold by fold, is judged by sides as well."""
     images = weave(10, seed=0).repeat(4, axis=2)
     images[:, :, :6] = np.random.default_rng(1).random((10, 80, 6))
     detector = L2AutoencoderDetector(patch_size=PATCH, latent_dim=4, n_patches=64, max_iter=2)
     top, right, bottom, left = detector.fit(images).border_profile_[:, 0]
     assert left > 1.5 * max(top, right, bottom)
+
+
+def test_what_is_judged_by_other_images_is_judged_by_sides_as_well():
+    """Of five images each is judged by four, which alone would tell no side from another."""
+    random = np.random.default_rng(0)
+    maps = []
+    for _ in range(5):
+        smooth, values = random.random((2, 128, 128)).astype(np.float32) + 0.5
+        smooth[:, :8] *= 4
+        extent = Extent(smooth.shape, (True, True, True, True))
+        maps.append(KeptMap(extent, torch.from_numpy(smooth), torch.from_numpy(values[None])))
+    detector = SimpleNamespace(
+        network_=SimpleNamespace(config={"patch_size": PATCH}),
+        residual="relative",
+        _residual_is_logarithm=False,
+        _calibration=Calibration(2.0, by_look=True),
+    )
+    detector._calibration.good = _good_material(detector, maps)
+    judged = [relative[0].numpy() for _, relative in _judged_by_others(detector, maps)]
+    selvage, rest = (
+        np.quantile(np.stack(judged)[..., part], 0.95) for part in (np.s_[:6], np.s_[16:])
+    )
+    assert selvage == pytest.approx(rest, rel=0.15)
