@@ -98,8 +98,7 @@ class BorderProfile:
         for residual, sides in maps:
             rings, inside = _values_by_distance(residual, reach)
             whole = [_thinned(np.concatenate(ring)) for ring in rings]
-            for distance, values in [*enumerate(whole), (reach, inside)]:
-                common[distance].append(values)
+            _add(common, whole, inside)
             for side in np.flatnonzero(sides):
                 # Towards the middle of a small map a side is too short to tell much.
                 near = rings[: (min(residual.shape) + 1) // 4]
@@ -107,9 +106,7 @@ class BorderProfile:
                     _thinned(_without_ends(ring[side], reach - distance))
                     for distance, ring in enumerate(near)
                 ]
-                inner = whole[len(outer) :]
-                for distance, values in [*enumerate([*outer, *inner]), (reach, inside)]:
-                    of_sides[side][distance].append(values)
+                _add(of_sides[side], [*outer, *whole[len(outer) :]], inside)
             seen += sides
         least = _SEEN if by_side is None else 1
         if by_side is not False and (seen >= least).all():
@@ -139,6 +136,13 @@ def _laid_out(first: Tensor, last: Tensor, size: int) -> Tensor:
     index = torch.arange(size)
     from_start = first[index.clamp(max=len(first) - 1)]
     return torch.maximum(from_start, last[(size - 1 - index).clamp(max=len(last) - 1)])
+
+
+def _add(samples: Samples, rings: list[np.ndarray], inside: np.ndarray) -> None:
+    """Add the values of a map at the distances that it has, and those farther in."""
+    for values, sample in zip(rings, samples, strict=False):
+        sample.append(values)
+    samples[-1].append(inside)
 
 
 def _falling(samples: Samples) -> np.ndarray:

@@ -38,11 +38,11 @@ class Part(NamedTuple):
 
     def sides(self, planes: Tensor) -> tuple[bool, bool, bool, bool]:
         """Whether it ends where the planes do: at the top, right, bottom and left."""
-        rows, columns = (
-            part.indices(length) for part, length in zip(self.box, planes.shape[1:], strict=True)
-        )
         height, width = planes.shape[1:]
-        return rows[0] == 0, columns[1] == width, rows[1] == height, columns[0] == 0
+        (top, bottom, _), (left, right, _) = (
+            along.indices(length) for along, length in zip(self.box, (height, width), strict=True)
+        )
+        return top == 0, right == width, bottom == height, left == 0
 
 
 class Division(NamedTuple):
