@@ -126,8 +126,8 @@ def false_alarm_threshold(
     of one) and counts as much as two further images. The threshold is m + k(n) β, where m is the
     mean of the largest residuals and k(n) the prediction limit: the factor at which a further
     image is exceeded by with probability `rate`, averaged over what chance makes of m and β.
-    Maxima of A pixels lie β ln A lower than those of one: regions are extrapolated to `n_pixels`
-    in this way.
+    The largest of A times as many pixels of one image lies β ln A higher, with the β of blocks
+    alone: regions are extrapolated to `n_pixels` in this way.
 
     References
     ----------
@@ -145,7 +145,8 @@ def false_alarm_threshold(
         return Threshold(float(np.sort(largest)[rank - 1]), True, n_images, rate)
     by_blocks = math.sqrt(np.mean([image.block_variance for image in images])) / _DEVIATION
     scale = float(_pooled_scale(_IMAGES_OVER_BLOCKS * by_blocks, largest))
-    value = float((largest + scale * growth).mean()) + prediction_factor(n_images, rate) * scale
+    whole = float((largest + by_blocks * growth).mean())
+    value = whole + prediction_factor(n_images, rate) * scale
     return Threshold(value, False, n_images, rate)
 
 

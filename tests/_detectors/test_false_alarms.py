@@ -142,10 +142,21 @@ def test_regions_are_extrapolated_to_the_area_of_an_image():
     images = [GoodMaxima(1 + 0.1 * i, 0.04, 1000) for i in range(5)]
     same = false_alarm_threshold(images, n_pixels=1000)
     assert same.value == false_alarm_threshold(images).value
-    factor = prediction_factor(5, 0.01)
-    scale = (same.value - 1.2) / factor
     larger = false_alarm_threshold(images, n_pixels=8000)
-    assert larger.value == pytest.approx(same.value + scale * np.log(8))
+    scale_of_blocks = 0.2 * np.sqrt(6) / np.pi
+    assert larger.value == pytest.approx(same.value + scale_of_blocks * np.log(8))
+
+
+@pytest.mark.parametrize("scale", [0.1, 2.0])
+def test_strips_grow_as_their_images_do(scale):
+    """How much images differ has no part in it. Values of exponential tails are an oracle."""
+    random = np.random.default_rng(8)
+    values = scale * random.exponential(size=(400, 64, 64)) + random.normal(5, 3, (400, 1, 1))
+    strips = [GoodMaxima.of(image[:, :16]) for image in values]
+    grown = false_alarm_threshold(strips, rate=0.001, n_pixels=64 * 64).value
+    grown -= false_alarm_threshold(strips, rate=0.001, n_pixels=64 * 16).value
+    whole = values.max(axis=(1, 2)).mean() - values[:, :, :16].max(axis=(1, 2)).mean()
+    assert grown == pytest.approx(whole, rel=0.1)
 
 
 def test_many_regions_are_extrapolated_too():
