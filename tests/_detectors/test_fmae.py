@@ -208,10 +208,11 @@ def test_training_lowers_the_feature_term(lite0, monkeypatch):
     assert detector.loss_curve_[-1] < 0.7 * detector.loss_curve_[0]
     distance = feature_distance(detector, lite0)
     assert distance < 0.6 * feature_distance(start, lite0)
-    # Nor is it what comes of blurring: the mean image and the ℓ² loss do worse.
+    # Nor is it what comes of blurring: the mean image and as short a fit by ℓ² do worse.
     mean_image = feature_distance(detector, lite0, lambda crops: 0 * crops + crops.mean(dim=0))
     pixels = L2AutoencoderDetector(n_patches=200, max_iter=5, **params).fit(X)
-    assert distance < 0.9 * min(mean_image, feature_distance(pixels, lite0))
+    assert distance < 0.6 * mean_image
+    assert distance < 0.95 * feature_distance(pixels, lite0)
     # The network in use has the file's weights still.
     for key, value in used[-1].state_dict().items():
         assert torch.equal(value, lite0.state_dict()[key]), key
