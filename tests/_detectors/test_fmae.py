@@ -193,6 +193,8 @@ def feature_distance(detector, lite0, reconstruct=None):
 def test_training_lowers_the_feature_term(lite0, monkeypatch):
     X = data.brick()[None, :256, :256]
     params = dict(patch_size=16, latent_dim=16, scale=0.5, threshold=0, random_state=0)
+    # The loss alone is to move the weights.
+    params["weight_decay"] = 0
     used = []
 
     def load(spec):
@@ -211,8 +213,7 @@ def test_training_lowers_the_feature_term(lite0, monkeypatch):
     # Nor is it what comes of blurring: the mean image and as short a fit by ℓ² do worse.
     mean_image = feature_distance(detector, lite0, lambda crops: 0 * crops + crops.mean(dim=0))
     pixels = L2AutoencoderDetector(n_patches=200, max_iter=5, **params).fit(X)
-    assert distance < 0.6 * mean_image
-    assert distance < 0.95 * feature_distance(pixels, lite0)
+    assert distance < 0.9 * min(mean_image, feature_distance(pixels, lite0))
     # The network in use has the file's weights still.
     for key, value in used[-1].state_dict().items():
         assert torch.equal(value, lite0.state_dict()[key]), key
