@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # Images that a threshold is learnt from, at most; a random choice if there are more.
 MAX_IMAGES = 1000
 # Smoothed maps that the profiles are learnt from, at most: the first ones of so many bytes.
-_SAMPLE_BYTES = 256 * 2**20
+_SAMPLE_BYTES = 512 * 2**20
 # Parts of the kept images that a profile by look is learnt from and applied to by turns.
 _FOLDS = 5
 # Columns of the table that are no kinds of defects, nor settings.
@@ -118,7 +118,7 @@ class KeptMap(NamedTuple):
 
     extent: Extent
     smooth: Tensor
-    #: (k, h, w), what the map was compared from.
+    #: (k, h, w), what the map was compared from; (0, h, w) where no look is to be learnt.
     values: Tensor
 
 
@@ -274,6 +274,8 @@ def _smooth_maps(detector: BaseDetector, kept: KeptImages) -> Iterator[KeptMap]:
     maker = detector._map_maker(relative=False)
     for extent, planes, values in maker.reconstruct(iter(kept)):
         residual = maker.compare(planes[None], values[None])[0]
+        if not detector._calibration.by_look:
+            values = values.new_empty((0, *values.shape[1:]))
         yield KeptMap(extent, gaussian_smoothing(residual, maker.smoothing), values)
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sklearn_ssimae import L2AutoencoderDetector, SSIMAutoencoderDetector
+from sklearn_ssimae._detectors import calibration
 from sklearn_ssimae._detectors.calibration import (
     Calibration,
     Extent,
@@ -49,6 +50,16 @@ def test_sides_are_told_apart_where_enough_are_seen(n, width, is_told):
     detector = L2AutoencoderDetector(patch_size=PATCH, latent_dim=4, n_patches=32, max_iter=1)
     profile = detector.fit(np.resize(weave(n, seed=0), (n, 80, width))).border_profile_
     assert profile.shape == (4, PATCH // 2 + 1)
+    assert (profile != profile[0]).any() == is_told
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(("n_maps", "is_told"), [(4, False), (5, True)])
+def test_large_images_keep_their_maps_alone(monkeypatch, n_maps, is_told):
+    """Without a look nothing but float32 maps is held, so that five of large images are."""
+    monkeypatch.setattr(calibration, "_SAMPLE_BYTES", n_maps * 80 * 80 * 4)
+    detector = L2AutoencoderDetector(patch_size=PATCH, latent_dim=4, n_patches=32, max_iter=1)
+    profile = detector.fit(weave(60, seed=0)).border_profile_
     assert (profile != profile[0]).any() == is_told
 
 
