@@ -121,13 +121,13 @@ COMMON_ATTRIBUTES = """\
         What maps are relative to: the 95 % quantile of good images' smoothed residual at pixels
         that 0, 1, … others separate from the upper, right, lower and left border; the last holds
         farther in. Four times the same unless each side was seen in five kept images, which
-        takes ten where strips of them are kept (and images of less than some 8 million pixels,
+        takes ten where strips of them are kept (and images of less than some 26 million pixels,
         since of larger ones fewer are looked at).
-    look_profile_ : ndarray of shape (6,) or None
-        What maps are relative to before that, if drawn defects are found better so: the
-        logarithm of the same quantile as a quadratic function of the local mean u and deviation
-        v of the reconstruction, both from -1 to 1 among good images; its coefficients of 1, u, v,
-        u², uv, v².
+    look_profile_ : ndarray of shape (33, 33) or None
+        What maps are relative to before that, if drawn defects are found better so: the same
+        quantile by the local mean (rows) and deviation (columns) of the reconstruction, in even
+        steps from the least to the greatest that good images show. For a look that none shows
+        it is at most that of the nearest look that one does.
     map_choice_ : list of dict
         What the choice of the map rests on: the average precision of each kind of drawn defect
         with each setting. Two more rows, by halves of the good material, hold the mean of that

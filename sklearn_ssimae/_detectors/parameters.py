@@ -132,7 +132,7 @@ class Parameters:
     def look_profile_(self) -> np.ndarray | None:
         """What maps are relative to, by the look of the reconstruction."""
         look = self._good_material().look
-        return None if look is None else look.coefficients
+        return None if look is None else np.exp(look.logarithms)
 
     @property
     def map_choice_(self) -> list[dict[str, Any]]:

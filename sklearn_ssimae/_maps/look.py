@@ -12,15 +12,19 @@ from typing import Self
 
 import numpy as np
 import torch
+from scipy.spatial import KDTree
 from torch import Tensor
+from torch.nn import functional as F
 
 from sklearn_ssimae._maps.border import LEAST, QUANTILE
 from sklearn_ssimae._maps.filters import gaussian_smoothing
 
 # Turns of the reweighting, after which the coefficients move no more, and what an error's
 # size is at least.
-_TURNS = 30
+_TURNS = 100
 _SOFT = 1e-3
+# Means, and deviations, that the profile is laid down for.
+_STEPS = 33
 
 
 class LookProfile:
@@ -28,30 +32,21 @@ class LookProfile:
 
     Parameters
     ----------
-    coefficients : array of shape (6,)
-        Of the logarithm of the quantile: a quadratic function of the mean u and the standard
-        deviation v of the reconstruction around a pixel, in the order 1, u, v, u², uv, v².
+    logarithms : array of shape (k, k)
+        Of the quantile, by the mean (rows) and the standard deviation (columns) of the
+        reconstruction around a pixel, in even steps from `low` to `high`; linear between them.
     low, high : arrays of shape (2,)
-        Mean and deviation that count as -1 and as 1. What lies beyond counts as the nearer one.
-    bounds : array of shape (2,)
-        The least and the greatest value of the function: no look counts beyond those that were
-        seen.
+        The least and the greatest mean and deviation. What lies beyond counts as the nearer one.
     sigma : float
         σ in pixels of the Gaussian by which mean and deviation are weighted.
     """
 
     def __init__(
-        self,
-        coefficients: np.ndarray,
-        low: np.ndarray,
-        high: np.ndarray,
-        bounds: np.ndarray,
-        sigma: float,
+        self, logarithms: np.ndarray, low: np.ndarray, high: np.ndarray, sigma: float
     ) -> None:
-        self.coefficients = np.asarray(coefficients, dtype=np.float32)
+        self.logarithms = np.asarray(logarithms, dtype=np.float32)
         self.low = np.asarray(low, dtype=np.float32)
         self.high = np.asarray(high, dtype=np.float32)
-        self.bounds = np.asarray(bounds, dtype=np.float32)
         self.sigma = sigma
 
     @classmethod
@@ -60,7 +55,10 @@ class LookProfile:
 
         Notes
         -----
-        By reweighted least squares, which lower the quantile's loss at each turn [1]_.
+        On a quadratic function of mean and deviation, by reweighted least squares, which lower
+        the quantile's loss at each turn [1]_. A look that was not seen is excused no more than
+        the nearest one that was: a defect may look like nothing before, and there the function
+        means nothing.
 
         References
         ----------
@@ -68,8 +66,8 @@ class LookProfile:
            Computational and Graphical Statistics 9(1), 2000.
         """
         low, high = looks.min(axis=0), looks.max(axis=0)
-        u, v = _place(torch.from_numpy(looks), low, high).double().numpy().T
-        terms = np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], axis=1)
+        seen = _place(torch.from_numpy(looks), low, high).double().numpy()
+        terms = _quadratic(seen)
         logarithms = np.log(residuals.astype(np.float64))
         weights = np.ones(len(residuals))
         for _ in range(_TURNS):
@@ -80,8 +78,12 @@ class LookProfile:
             quantiles = terms @ coefficients
             errors = logarithms - quantiles
             weights = np.where(errors > 0, QUANTILE, 1 - QUANTILE) / (np.abs(errors) + _SOFT)
-        bounds = np.array([quantiles.min(), quantiles.max()])
-        return cls(coefficients, low, high, bounds, sigma)
+        steps = np.linspace(-1, 1, _STEPS)
+        nodes = np.stack(np.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2)
+        of_nearest = quantiles[KDTree(seen).query(nodes)[1]]
+        of_nodes = np.maximum(_quadratic(nodes) @ coefficients, quantiles.min())
+        table = np.minimum(of_nodes, of_nearest).reshape(_STEPS, _STEPS)
+        return cls(table, low, high, sigma)
 
     def relative(self, residuals: Tensor, reconstructions: Tensor) -> Tensor:
         """The ratio of maps (n, h, w) to what good material shows at that look.
@@ -93,10 +95,16 @@ class LookProfile:
     def expected(self, reconstructions: Tensor) -> Tensor:
         """The profile laid out over reconstructions (n, c, h, w): (n, h, w)."""
         looks = look_of(reconstructions, self.sigma).movedim(1, -1)
-        u, v = _place(looks, self.low, self.high).unbind(-1)
-        one, at_u, at_v, at_uu, at_uv, at_vv = self.coefficients.tolist()
-        logarithm = one + u * (at_u + at_uu * u + at_uv * v) + v * (at_v + at_vv * v)
-        return logarithm.clamp(*self.bounds.tolist()).exp()
+        places = _place(looks, self.low, self.high).flip(-1)  # columns come first
+        table = torch.from_numpy(self.logarithms).to(looks).expand(looks.shape[0], 1, -1, -1)
+        logarithms = F.grid_sample(table, places, padding_mode="border", align_corners=True)
+        return logarithms[:, 0].exp()
+
+
+def _quadratic(places: np.ndarray) -> np.ndarray:
+    """1, u, v, u², uv, v² of places (n, 2): (n, 6)."""
+    u, v = places.T
+    return np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], axis=1)
 
 
 def _place(looks: Tensor, low: np.ndarray, high: np.ndarray) -> Tensor:

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import cdist
 from sklearn.linear_model import QuantileRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 from sklearn_ssimae._detectors.good import _shares, learn_good_material, learn_look
 from sklearn_ssimae._maps.good import GoodMaterial
@@ -59,22 +62,46 @@ def test_a_look_beyond_all_that_was_seen_counts_as_the_nearest():
     bright = torch.full((1, 1, 32, 32), 40.0)
     expected = profile.expected(bright)
     assert torch.isfinite(expected).all()
-    nearest = profile.coefficients @ [1, 1, -1, 1, -1, 1]  # brightest, flattest
-    bounded = np.exp(nearest.clip(*profile.bounds))
-    assert float(expected.max()) == pytest.approx(bounded, rel=1e-4)
+    brightest_and_flattest = np.exp(profile.logarithms[-1, 0])
+    assert float(expected.max()) == pytest.approx(brightest_and_flattest, rel=1e-4)
     assert float(expected.max()) <= 1.0001 * float(profile.expected(maps[0][1][None]).max())
 
 
 def test_the_profile_is_a_quantile_regression():
     random = np.random.RandomState(0)
-    looks = random.uniform([0.2, 0.0], [0.8, 0.3], size=(2000, 2)).astype(np.float32)
-    residuals = np.exp(looks @ [2, -5] + random.gumbel(size=2000)).astype(np.float32)
+    looks = random.uniform([0.2, 0.0], [0.8, 0.3], size=(6000, 2)).astype(np.float32)
+    residuals = np.exp(looks @ [2, -5] + random.gumbel(size=6000)).astype(np.float32)
     profile = LookProfile.fit(looks, residuals, sigma=4.0)
-    u, v = (2 * (looks - looks.min(axis=0)) / np.ptp(looks, axis=0) - 1).T
-    terms = np.stack([u, v, u * u, u * v, v * v], axis=1)
-    oracle = QuantileRegressor(quantile=0.95, alpha=0).fit(terms, np.log(residuals))
-    expected = [oracle.intercept_, *oracle.coef_]
-    np.testing.assert_allclose(profile.coefficients, expected, atol=0.1)
+    terms = PolynomialFeatures(2, include_bias=False)
+    oracle = make_pipeline(terms, StandardScaler(), QuantileRegressor(quantile=0.95, alpha=0))
+    oracle.fit(looks, np.log(residuals))
+    means, deviations = np.linspace(looks.min(axis=0), looks.max(axis=0), 33).T
+    nodes = np.stack(np.meshgrid(means, deviations, indexing="ij"), axis=-1).reshape(-1, 2)
+    expected = oracle.predict(nodes).reshape(33, 33)
+    np.testing.assert_allclose(profile.logarithms, expected, atol=0.1)
+
+
+def test_a_look_that_was_not_seen_is_excused_no_more_than_the_nearest():
+    """Cloth of one look, and a selvage that is drawn the worse the brighter and flatter it is.
+
+    What is as flat and not as bright, as a defect may be, was not seen.
+    """
+    random = np.random.RandomState(0)
+    cloth = random.uniform([0.0, 0.95], [0.05, 1.0], size=(1000, 2))
+    along, across = random.uniform([0, -0.1], [1, 0.1], size=(2000, 2)).T
+    selvage = np.stack([0.3 + 0.7 * along, 0.6 - 0.2 * along + across], axis=1)
+    looks = np.concatenate([cloth, selvage]).astype(np.float32)
+    logarithms = np.concatenate([np.zeros(1000), 1 + along - 8 * across])
+    profile = LookProfile.fit(looks, np.exp(logarithms).astype(np.float32), sigma=4.0)
+    means, deviations = np.linspace(looks.min(axis=0), looks.max(axis=0), 33).T
+    nodes = np.stack(np.meshgrid(means, deviations, indexing="ij"), axis=-1).reshape(-1, 2)
+    distances = cdist(nodes / np.ptp(looks, axis=0), looks / np.ptp(looks, axis=0))
+    excused = logarithms[distances.argmin(axis=1)].reshape(33, 33)
+    assert (profile.logarithms < excused + 0.3).all()
+    dark_and_flat = [[means[4], deviations[4]]]
+    terms = PolynomialFeatures(2, include_bias=False)
+    quadratic = make_pipeline(terms, QuantileRegressor(quantile=0.95, alpha=0))
+    assert quadratic.fit(looks, logarithms).predict(dark_and_flat) > excused[4, 4] + 1
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (20, 33)])
