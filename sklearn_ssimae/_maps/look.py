@@ -80,10 +80,13 @@ class LookProfile:
             weights = np.where(errors > 0, QUANTILE, 1 - QUANTILE) / (np.abs(errors) + _SOFT)
         steps = np.linspace(-1, 1, _STEPS)
         nodes = np.stack(np.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2)
-        of_nearest = quantiles[KDTree(seen).query(nodes)[1]]
+        distances, nearest = KDTree(seen).query(nodes)
+        of_nearest = quantiles[nearest]
         of_nodes = np.maximum(_quadratic(nodes) @ coefficients, quantiles.min())
-        table = np.minimum(of_nodes, of_nearest).reshape(_STEPS, _STEPS)
-        return cls(table, low, high, sigma)
+        # What was seen lies between nodes beside it, which must not lower it.
+        is_beside = distances < 2 * (steps[1] - steps[0])
+        table = np.where(is_beside, of_nearest, np.minimum(of_nodes, of_nearest))
+        return cls(table.reshape(_STEPS, _STEPS), low, high, sigma)
 
     def relative(self, residuals: Tensor, reconstructions: Tensor) -> Tensor:
         """The ratio of maps (n, h, w) to what good material shows at that look.
