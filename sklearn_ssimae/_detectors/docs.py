@@ -34,11 +34,9 @@ COMMON_PARAMETERS = """\
     learning_rate : {"trapezoid", "constant"}, default="trapezoid"
         Schedule of the learning rate. "trapezoid" climbs over the first 5 % of the steps, and
         falls to nearly 0 over the last 40 %; in 70 epochs of `max_iter=None` it climbs as in 30.
-    weight_decay : float, default=1.0
-        Share of Muon's weights that a step takes off, times the learning rate: 1 in 400 at the
-        default ones. Without it they grow as long as the fit lasts. As torch's `Muon`, whose
-        default is 0.1 at a rate of 1e-3, it does not enter the gradient (paper: 1e-5, in the
-        gradient of Adam).
+    weight_decay : float, default=1e-5
+        Share of Muon's weights that a step takes off, times the learning rate, beside the
+        gradient. So small a one, the paper's, hardly acts; 1 does.
     tol : float, default=1e-4
         Least fall of the loss that counts as an improvement.
     n_iter_no_change : int, default=10

@@ -34,7 +34,7 @@ class Parameters:
     batch_size: int = 32
     learning_rate_init: float = 2.5e-3
     learning_rate: str = "trapezoid"
-    weight_decay: float = 1.0
+    weight_decay: float = 1e-5
     tol: float = 1e-4
     n_iter_no_change: int = 10
     validation_fraction: float = 0.1

@@ -193,8 +193,6 @@ def feature_distance(detector, lite0, reconstruct=None):
 def test_training_lowers_the_feature_term(lite0, monkeypatch):
     X = data.brick()[None, :256, :256]
     params = dict(patch_size=16, latent_dim=16, scale=0.5, threshold=0, random_state=0)
-    # The loss alone is to move the weights.
-    params["weight_decay"] = 0
     used = []
 
     def load(spec):
