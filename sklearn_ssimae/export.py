@@ -244,7 +244,7 @@ class _ResidualMaps(nn.Module):
 
     def _patch_values(self, strip: Tensor) -> Tensor:
         """The detector's values (n, rows, columns, k, p, p) of patches."""
-        values = self.maker.comparison.patch_values(strip.flatten(0, 2))
+        values = self.maker.patch_values(strip.flatten(0, 2))
         return values.unflatten(0, (-1, *strip.shape[1:3]))
 
     def _join(self, strips: list[Tensor]) -> Tensor:

@@ -16,8 +16,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
 from sklearn_ssimae import ResidualThresholder, metrics
-from sklearn_ssimae._detectors.choice import cut_tiles, draw_into, quality_of_kinds
-from sklearn_ssimae._detectors.probes import make_probes
+from sklearn_ssimae._deciding.choice import cut_tiles, draw_into, quality_of_kinds
+from sklearn_ssimae._deciding.probes import make_probes
 from sklearn_ssimae._images.labels import good_images_of, in_shape_of, is_masks, unpack
 from sklearn_ssimae.datasets._drawing import MIN_SIDE
 from sklearn_ssimae.metrics import Images
@@ -242,7 +242,7 @@ class SyntheticDefectScorer:
         maker = detector._map_maker()
         cases = draw_into(tiles, patch_size, random, make_probes(patch_size))
         maps = list(maker.maps(cases))
-        return quality_of_kinds(maps, logarithmic=detector._residual_is_logarithm)
+        return quality_of_kinds(maps, logarithmic=maker.comparison.gives_logarithms)
 
 
 class LockingMemory(joblib.Memory):
@@ -280,8 +280,8 @@ class LockingMemory(joblib.Memory):
     ...     for quantile in (0.99, 0.995, 0.999):
     ...         pipeline = pipeline.set_params(thresholder__quantile=quantile)
     ...         masks = pipeline.fit(data.brick()[None, :256]).transform(data.brick()[None, 256:])
-    L2AutoencoderDetector: epoch 1/2, loss ...
-    L2AutoencoderDetector: epoch 2/2, loss ...
+    epoch 1/2, loss ...
+    epoch 2/2, loss ...
     """
 
     def __init__(self, location: str | os.PathLike[str]) -> None:

@@ -19,7 +19,11 @@ ALLOWED = {
     "_images": {"_maps", "metrics"},
     "datasets": {"_images"},
     "_training": {"_images", "_maps", "_networks"},
-    "_detectors": {"_images", "_maps", "_networks", "_training", "datasets", "metrics"},
+    "_deciding": {"_maps", "datasets"},
+    "_detectors": {
+        *("_deciding", "_images", "_maps", "_networks", "_training"),
+        *("datasets", "metrics"),
+    },
 }
 
 
@@ -68,7 +72,21 @@ def test_no_circle():
     assert len(list(graphlib.TopologicalSorter(rooms).static_order())) >= len(rooms)
 
 
-@pytest.mark.parametrize("room", ["_maps", "_networks"])
+def module_of(path):
+    return ".".join(["sklearn_ssimae", *path.relative_to(ROOT).with_suffix("").parts])
+
+
+@pytest.mark.parametrize(
+    "room", sorted({path.parent for path in MODULES}), ids=lambda path: path.name
+)
+def test_no_circle_between_the_files_of_a_room(room):
+    """Nor under TYPE_CHECKING, which `imported_modules` sees as well."""
+    files = {module_of(path): path for path in room.glob("*.py") if path.name != "__init__.py"}
+    arrows = {name: set(imported_modules(path)) & set(files) for name, path in files.items()}
+    assert len(list(graphlib.TopologicalSorter(arrows).static_order())) == len(files)
+
+
+@pytest.mark.parametrize("room", ["_maps", "_networks", "_deciding"])
 def test_pure_torch(room):
     for path in (ROOT / room).glob("*.py"):
         foreign = {name.split(".")[0] for name in imported_modules(path)}

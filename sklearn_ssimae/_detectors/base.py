@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from abc import ABCMeta, abstractmethod
@@ -23,33 +22,34 @@ from sklearn.base import (
 from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils import Tags
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import Generator, Tensor
 
-from sklearn_ssimae._detectors.calibration import Calibration, recalibrated
+from sklearn_ssimae._deciding.calibration import Calibration
+from sklearn_ssimae._deciding.false_alarms import FALSE_ALARM_RATE
 from sklearn_ssimae._detectors.dask_arrays import in_memory, lazy_on_dask
+from sklearn_ssimae._detectors.deciding import Deciding
 from sklearn_ssimae._detectors.docs import DOC_LINK_TEMPLATE
-from sklearn_ssimae._detectors.false_alarms import FALSE_ALARM_RATE
 from sklearn_ssimae._detectors.fit import Fit
 from sklearn_ssimae._detectors.framing import FramesOfRows, framed
-from sklearn_ssimae._detectors.parameters import Parameters
-from sklearn_ssimae._images import collection
+from sklearn_ssimae._detectors.inputs import Inputs
+from sklearn_ssimae._detectors.kept import KeptParts
 from sklearn_ssimae._images.collection import ImageCollection
-from sklearn_ssimae._images.containers import check_not_one_image, plain
 from sklearn_ssimae._images.labels import good_images_of, score_maps
-from sklearn_ssimae._images.values import Preparation, output_dtype
+from sklearn_ssimae._images.values import output_dtype
 from sklearn_ssimae._maps.filters import resize
-from sklearn_ssimae._maps.making import Comparison, MapMaker
+from sklearn_ssimae._maps.making import MapMaker
 from sklearn_ssimae._networks.autoencoders import REDUCTION, Autoencoder, PatchNetwork
-from sklearn_ssimae._networks.devices import forward, keep_freed_memory
 from sklearn_ssimae._networks.storage import network_from_arrays, network_to_arrays
+from sklearn_ssimae._training.division import Part
 from sklearn_ssimae._training.trainer import Loss
 from sklearn_ssimae._version import __version__
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class BaseDetector(
-    Parameters,
+    Inputs,
+    Deciding,
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
     OutlierMixin,
@@ -66,8 +66,6 @@ class BaseDetector(
     """
 
     _network_class: ClassVar[type[PatchNetwork]] = Autoencoder
-    #: Whether residuals are logarithms: compared by difference, and negative at times.
-    _residual_is_logarithm: ClassVar[bool] = False
     _doc_link_module = "sklearn_ssimae"
     _doc_link_template = DOC_LINK_TEMPLATE
 
@@ -78,8 +76,11 @@ class BaseDetector(
         """The training loss; its noise, if any, comes from the generator (on the CPU)."""
 
     @abstractmethod
-    def _residual(self, images: Tensor, reconstructions: Tensor) -> Tensor:
-        """Residual maps (n, h, w) of images (n, c, h, w), larger = more anomalous."""
+    def _residual(self, images: Tensor, reconstructions: Tensor, **constants: float) -> Tensor:
+        """Residual maps (n, h, w) of images (n, c, h, w), larger = more anomalous.
+
+        `constants` are those of `_constants`, by name.
+        """
 
     def _network_config(self, n_channels: int) -> dict[str, int]:
         """Arguments of the network's class, for images of n_channels."""
@@ -88,18 +89,6 @@ class BaseDetector(
             "patch_size": int(self.patch_size),
             "latent_dim": int(self.latent_dim),
         }
-
-    def _make_comparison(self) -> Comparison:
-        """What is averaged over patches, and its residual."""
-        return Comparison(
-            lambda patches: forward(self.network_, self.precision, patches),
-            self._residual,
-            self.aggregate,
-        )
-
-    def _map_constants(self) -> list[dict[str, float]]:
-        """The constants that a map may have where parameters leave them open."""
-        return [{}]
 
     def _check_parameters(self) -> None:
         """Refuse parameters that are each in their range and do not go together."""
@@ -217,7 +206,9 @@ class BaseDetector(
                 f"false_alarm_rate must be a number in (0, 1), got {false_alarm_rate!r}."
             )
         images = good_images_of(self._check_fitted_input(X), y)
-        self._calibration = recalibrated(self, images, false_alarm_rate)
+        parts = [Part(index) for index in range(len(images))]
+        kept = KeptParts(images, parts, self._preparation())
+        self._calibration = self._calibrated(kept, self._calibration, rate=false_alarm_rate)
         return self
 
     # Maps, masks, scores ----------------------------------------------------------------
@@ -345,111 +336,18 @@ class BaseDetector(
         """
         return score_maps(in_memory(self.transform(X)), y)
 
-    def _score_samples(self, images: ImageCollection) -> np.ndarray:
-        scores = (-float(residual.max()) for residual in self._maps(images))
+    def _score_samples(self, images: ImageCollection, maker: MapMaker | None = None) -> np.ndarray:
+        scores = (-float(residual.max()) for residual in self._maps(images, maker))
         return np.fromiter(scores, np.float64, len(images))
 
-    def _maps(self, images: ImageCollection) -> Iterator[np.ndarray]:
+    def _maps(self, images: ImageCollection, maker: MapMaker | None = None) -> Iterator[np.ndarray]:
         """Finished residual maps (h, w), at the size of the images."""
-        maker = self._map_maker()
+        maker = maker or self._map_maker()
         for image, found in maker.maps(self._planes(images)):
             full = resize(found[None], image.shape[:2])[0].cpu().numpy()
             yield full.astype(output_dtype(image), copy=False)
 
-    def _map_maker(self, *, relative: bool | None = None) -> MapMaker:
-        """What makes the maps as they are set now; `relative` goes before `residual`."""
-        keep_freed_memory()
-        patch_size = self.network_.config["patch_size"]
-        is_relative = self.residual == "relative" if relative is None else relative
-        return MapMaker(
-            self._make_comparison(),
-            patch_size=patch_size,
-            stride=patch_size // 2 if self.stride is None else self.stride,
-            smoothing=self.smoothing_,
-            good=self._good_material() if is_relative else None,
-            level=self._calibration.level if is_relative else None,
-            opening_diameter=self.opening_diameter,
-            device=next(self.network_.parameters()).device,
-        )
-
-    def _map_settings(self) -> dict[str, Any]:
-        """What the values of a map depend on, besides the network."""
-        names = ("stride", "aggregate", "scale", "residual", "smoothing_", "opening_diameter")
-        return {name: getattr(self, name) for name in names}
-
-    def _check_threshold(self) -> None:
-        """Warn of a threshold that was learnt for another map than the one in force."""
-        if self.threshold is not None:
-            return
-        learnt_for, settings = self._calibration.settings, self._map_settings()
-        changes = [
-            f"{name.rstrip('_')} is {settings[name]} and was {learnt_for[name]}"
-            for name in settings
-            if settings[name] != learnt_for[name]
-        ]
-        if changes:
-            warnings.warn(
-                f"The threshold was learnt for another map: {', '.join(changes)}. Learn it anew "
-                "from good images that were not trained on, with fit_threshold(X) or a "
-                "ResidualThresholder after the detector, or set threshold.",
-                UserWarning,
-                stacklevel=3,
-            )
-
-    # Input ------------------------------------------------------------------------------
-
-    def _check_fitted_input(self, X: Any) -> ImageCollection:
-        check_is_fitted(self)
-        return self._check_input(X, reset=False)
-
-    def _check_input(self, X: Any, *, reset: bool) -> ImageCollection:
-        """The images of X. With reset, sets `image_shape_` and `n_features_in_`."""
-        X = plain(X)
-        if not reset:
-            check_not_one_image(
-                X,
-                learnt_from_rows=self._input_kind_ == "rows" or self.image_shape is not None,
-                n_channels=self._n_channels,
-            )
-        images = self._read_input(X, reset=reset)
-        if reset:
-            self._input_kind_ = images.kind
-        return images
-
-    def _read_input(self, X: Any, *, reset: bool) -> ImageCollection:
-        if collection.is_rows(X):
-            stored = collection.is_stored(X)
-            rows = validate_data(self, X, reset=reset, dtype="numeric", skip_check_array=stored)
-            shape = None if reset else self.image_shape_
-            if shape is None:
-                shape = collection.resolve_image_shape(self.image_shape, rows.shape[1])
-            if reset:
-                self.image_shape_ = shape
-            return (collection.stored_rows if stored else collection.images_of_rows)(rows, shape)
-        if collection.is_image_stack(X):
-            stored = collection.is_stored(X)
-            images = collection.stored_stack(X) if stored else collection.stack_of_images(X)[0]
-            if reset:
-                self.image_shape_ = np.shape(X)[1:]
-                self.n_features_in_ = math.prod(self.image_shape_)
-            return images
-        if reset:
-            # Nothing is fixed by images that may differ in size.
-            self.image_shape_ = None
-        return collection.sequence_of_images(X)
-
-    def _preparation(self) -> Preparation:
-        is_given = self.data_range is not None
-        return Preparation(self.data_range_, self.scale, self._n_channels, is_given)
-
-    def _planes(self, images: ImageCollection) -> Iterator[tuple[np.ndarray, Tensor]]:
-        """Each image, and its planes as the network sees them; one at a time."""
-        prepare = self._preparation()
-        warned = False
-        for index, image in enumerate(images):
-            name = images.name(index)
-            warned = warned or prepare.warn_if_out_of_range(name, image)
-            yield image, prepare(image, name)
+    # scikit-learn -------------------------------------------------------------------------
 
     @property
     def _n_features_out(self) -> int:

@@ -7,7 +7,7 @@ import pickle
 import uuid
 from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -17,15 +17,12 @@ from sklearn_ssimae._images.containers import check_not_one_image
 from sklearn_ssimae._images.values import output_dtype
 from sklearn_ssimae._networks.devices import choose_device, to_channels_last
 
-if TYPE_CHECKING:
-    from sklearn_ssimae._detectors.base import BaseDetector
-
 
 def lazy_on_dask(method: Callable[..., Any]) -> Callable[..., Any]:
     """Of a detector's method that takes images: a dask array gives a lazy dask array."""
 
     @wraps(method)
-    def wrapper(self: BaseDetector, X: Any) -> Any:
+    def wrapper(self: Any, X: Any) -> Any:
         if is_dask_array(X):
             return _map_blocks(self, method.__name__, X)
         return method(self, X)
@@ -42,7 +39,7 @@ def in_memory(maps: Any) -> Any:
     return np.asarray(maps) if is_dask_array(maps) else maps
 
 
-def _map_blocks(detector: BaseDetector, method: str, X: Any) -> Any:
+def _map_blocks(detector: Any, method: str, X: Any) -> Any:
     """A method's results on the images of a dask array, block by block."""
     import cloudpickle  # dask needs it too
     from dask.delayed import delayed
@@ -89,7 +86,7 @@ def _block_function(
     return run
 
 
-def run_block(detector: BaseDetector, method: str, images: Any) -> np.ndarray:
+def run_block(detector: Any, method: str, images: Any) -> np.ndarray:
     """A method's results on the images of one block, on the device that the detector asks for."""
     # It arrives on the CPU, wherever it was fitted.
     to_channels_last(detector.network_.to(choose_device(detector.device)))
@@ -116,7 +113,7 @@ def _check_blocks(X: Any) -> None:
         )
 
 
-def _layout(detector: BaseDetector, method: str, X: Any) -> tuple[tuple[int, ...], np.dtype]:
+def _layout(detector: Any, method: str, X: Any) -> tuple[tuple[int, ...], np.dtype]:
     """Shape of the result of one image, and the results' dtype; checks the images' shape."""
     check_not_one_image(
         X,

@@ -7,7 +7,8 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,12 +16,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from torch import Generator, Tensor
 
-from sklearn_ssimae._detectors.calibration import (
-    MAX_IMAGES,
-    KeptImages,
-    calibrate,
-    uncalibrated,
-)
+from sklearn_ssimae._deciding.calibration import Calibration
+from sklearn_ssimae._detectors.kept import KeptParts
+from sklearn_ssimae._detectors.trainee import Trainee
 from sklearn_ssimae._images.collection import ImageCollection
 from sklearn_ssimae._images.labels import good_images_of
 from sklearn_ssimae._images.values import resolve_data_range
@@ -42,9 +40,8 @@ from sklearn_ssimae._training.progress import EarlyStopping, Progress
 from sklearn_ssimae._training.ranks import device_of_rank, join_ranks
 from sklearn_ssimae._training.trainer import Trainer
 
-if TYPE_CHECKING:
-    from sklearn_ssimae._detectors.base import BaseDetector
-
+# Images that a threshold is learnt from, at most; a random choice if there are more.
+MAX_IMAGES = 1000
 # Crops that tell whether the network beats the mean image, and that set where it starts.
 _N_PROBE = 64
 # max_iter=None: epochs of a fit, and of one to a material that is hard to learn. Hard is one of
@@ -59,7 +56,7 @@ class Fit:
 
     Parameters
     ----------
-    detector : BaseDetector
+    detector : Trainee
         Its attributes are set.
     X, y : object
         As in `fit`.
@@ -73,7 +70,7 @@ class Fit:
     sampler: CropSampler
     progress: Progress
 
-    def __init__(self, detector: BaseDetector, X: Any, y: Any, *, is_partial: bool = False) -> None:
+    def __init__(self, detector: Trainee, X: Any, y: Any, *, is_partial: bool = False) -> None:
         self.detector = detector
         self.X = X
         self.y = y
@@ -220,9 +217,14 @@ class Fit:
         if not self.continues:
             detector.network_ = self._new_network(crops)
         to_channels_last(detector.network_.to(self.device))
-        detector._calibration = uncalibrated(detector)
         reconstruct = detector._make_comparison().reconstruct
-        probe = Probe(to_device(crops, detector.network_), reconstruct, detector._residual)
+        # What is left to learn is measured with the constants at the start, not a chosen map's.
+        constants = detector._constants({})
+        probe = Probe(
+            to_device(crops, detector.network_),
+            reconstruct,
+            lambda patches, drawn: detector._residual(patches, drawn, **constants),
+        )
         trainer = Trainer(
             detector.network_,
             loss,
@@ -289,7 +291,6 @@ class Fit:
             )
         detector.network_.eval()
         detector.n_iter_ = len(detector.loss_curve_)
-        self._forget_snapshot()
         if self.progress.trainer.probe.remaining() >= LEARNING:
             _warn_convergence(
                 f"After {detector.n_iter_} epochs the reconstructions are no better than the mean "
@@ -334,7 +335,6 @@ class Fit:
     def _run_epoch(self, epoch: int) -> float:
         """One epoch's mean loss; one that is not finite has left the network as it was."""
         detector, progress = self.detector, self.progress
-        self._forget_snapshot()
         started = time.perf_counter()
         batches = progress.sampler.batches(
             detector.n_patches, detector.batch_size * self.ranks.size
@@ -369,53 +369,59 @@ class Fit:
     def _snapshot(self) -> dict[str, Any]:
         """What a copy of the detector lacks to predict as if fit had ended now."""
         self.detector.n_iter_ = len(self.detector.loss_curve_)
-        self._calibrate()
+        self.detector._calibration = self._calibrated()
         return {"loss_curve_": list(self.detector.loss_curve_)}
-
-    def _forget_snapshot(self) -> None:
-        """What is left to learn is measured with the constants at the start, not a chosen map's."""
-        self.detector._calibration = uncalibrated(self.detector)
 
     def _say(self, message: str) -> None:
         if self.detector.verbose and self.ranks.is_first:
-            print(f"{type(self.detector).__name__}: {message}", flush=True)
+            print(message, flush=True)
 
     # Decide ---------------------------------------------------------------------------
 
     def _decide(self) -> None:
         """Choose the map, set the threshold; the same ones in all processes."""
         detector = self.detector
-        self._calibrate()
-        detector._calibration = self.ranks.agree(detector._calibration)
+        detector._calibration = self.ranks.agree(self._calibrated())
         if detector._learns_from_kept():
             self._say(detector._calibration.choice_in_words())
         if detector.threshold is None:
             self._say(detector._calibration.rests_on)
 
-    def _calibrate(self) -> None:
+    def _calibrated(self) -> Calibration:
         detector = self.detector
         rng = np.random.default_rng(self.seeds[1])
-        # That of an earlier network would not fit this one, should the following fail.
-        detector._calibration = uncalibrated(detector)
+        learnt = detector._uncalibrated()
         if detector._learns_from_kept():
             parts = self.division.kept or self.division.trained
             if len(parts) > MAX_IMAGES:
                 chosen = np.sort(rng.choice(len(parts), MAX_IMAGES, replace=False))
                 parts = [parts[index] for index in chosen]
-            kept = KeptImages(self.images, parts, detector._preparation())
-            calibrate(detector, kept, rng=rng)
+            kept = KeptParts(self.images, parts, detector._preparation())
+            learnt = detector._calibrated(kept, rng=rng)
         if detector.contamination != "auto" and detector.threshold is None:
-            indices = np.unique([part.image for parts in self.division for part in parts])
-            if len(indices) > MAX_IMAGES:
-                indices = np.sort(rng.choice(indices, MAX_IMAGES, replace=False))
-            scores = detector._score_samples(self.images.take(indices))
-            learnt = detector._calibration
-            learnt.threshold = -float(np.percentile(scores, 100 * float(detector.contamination)))
-            learnt.rests_on = (
-                f"threshold {learnt.threshold:.4g}: exceeded by {detector.contamination:.3g} of "
-                f"{len(indices)} training images"
-            )
-            learnt.settings = detector._map_settings()
+            learnt = self._with_share_above(learnt, float(detector.contamination), rng)
+        return learnt
+
+    def _with_share_above(
+        self, learnt: Calibration, share: float, rng: np.random.Generator
+    ) -> Calibration:
+        """With the threshold above which that share of the training images lies."""
+        detector = self.detector
+        indices = np.unique([part.image for parts in self.division for part in parts])
+        if len(indices) > MAX_IMAGES:
+            indices = np.sort(rng.choice(indices, MAX_IMAGES, replace=False))
+        maker = detector._map_maker(detector._map_settings(learnt))
+        scores = detector._score_samples(self.images.take(indices), maker)
+        threshold = -float(np.percentile(scores, 100 * share))
+        return replace(
+            learnt,
+            threshold=threshold,
+            rests_on=(
+                f"threshold {threshold:.4g}: exceeded by {share:.3g} of {len(indices)} training "
+                "images"
+            ),
+            learnt_for=detector._depends_on(learnt),
+        )
 
     # Errors ---------------------------------------------------------------------------
 
@@ -447,12 +453,12 @@ class Fit:
             *([part for part in parts if is_readable(part.image)] for parts in self.division)
         )
         try:
-            self._calibrate()
+            detector._calibration = self._calibrated()
         except Exception:  # the first error is the one to report
-            del detector._calibration
+            vars(detector).pop("_calibration", None)
 
 
-def _fitted_state(detector: BaseDetector) -> dict[str, Any]:
+def _fitted_state(detector: Trainee) -> dict[str, Any]:
     return {
         name: value
         for name, value in vars(detector).items()

@@ -107,7 +107,7 @@ class FMAEDetector(BaseDetector):
 
         return loss
 
-    def _residual(self, images: Tensor, reconstructions: Tensor) -> Tensor:
+    def _residual(self, images: Tensor, reconstructions: Tensor, **constants: float) -> Tensor:
         return squared_residual(images, reconstructions)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -68,5 +68,5 @@ class L2AutoencoderDetector(BaseDetector):
 
         return loss
 
-    def _residual(self, images: Tensor, reconstructions: Tensor) -> Tensor:
+    def _residual(self, images: Tensor, reconstructions: Tensor, **constants: float) -> Tensor:
         return squared_residual(images, reconstructions)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from sklearn_ssimae._detectors.calibration import Calibration
+from sklearn_ssimae._deciding.calibration import Calibration
 from sklearn_ssimae._images.collection import Kind
 from sklearn_ssimae._images.values import DataRange
 from sklearn_ssimae._maps.good import GoodMaterial
@@ -121,17 +121,18 @@ class Parameters:
     @property
     def smoothing_(self) -> float:
         """The parameter `smoothing`, or what was chosen for it."""
-        return self._learnt.smoothing if self.smoothing == "auto" else float(self.smoothing)
+        learnt = self._learnt.settings.smoothing
+        return learnt if self.smoothing == "auto" else float(self.smoothing)
 
     @property
     def border_profile_(self) -> np.ndarray:
         """What maps are relative to, by distance to the border."""
-        return self._good_material().border.values
+        return good_of(self._learnt).border.values
 
     @property
     def look_profile_(self) -> np.ndarray | None:
         """What maps are relative to, by the look of the reconstruction."""
-        look = self._good_material().look
+        look = good_of(self._learnt).look
         return None if look is None else np.exp(look.logarithms)
 
     @property
@@ -148,17 +149,18 @@ class Parameters:
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_calibration")
 
-    def _good_material(self) -> GoodMaterial:
-        good = self._learnt.good
-        if good is None:
-            raise ValueError(
-                "residual='relative' needs to know what good material shows, but nothing was kept "
-                "from training for it. Learn it from good images that were not trained on: "
-                "fit_threshold(X)."
-            )
-        return good
-
     def _learns_from_kept(self) -> bool:
         """Whether a fit needs good images that it was not trained on."""
         learns_threshold = self.threshold is None and self.contamination == "auto"
         return learns_threshold or self.residual == "relative" or self.smoothing == "auto"
+
+
+def good_of(learnt: Calibration) -> GoodMaterial:
+    """What relative maps are relative to."""
+    if learnt.settings.good is None:
+        raise ValueError(
+            "residual='relative' needs to know what good material shows, but nothing was kept "
+            "from training for it. Learn it from good images that were not trained on: "
+            "fit_threshold(X)."
+        )
+    return learnt.settings.good

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -10,6 +11,7 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Generator, Tensor
 
+from sklearn_ssimae._deciding.calibration import Calibration
 from sklearn_ssimae._detectors.base import BaseDetector
 from sklearn_ssimae._detectors.docs import published
 from sklearn_ssimae._maps.ssim import DEFAULT_C1, DEFAULT_C2, ssim_map
@@ -111,59 +113,54 @@ class SSIMAutoencoderDetector(BaseDetector):
             )
 
     def _make_loss(self, n_channels: int, device: torch.device, generator: Generator) -> Loss:
-        c1 = DEFAULT_C1 if self.c1 == "auto" else float(self.c1)
-        c2 = DEFAULT_C2 if self.c2 == "auto" else float(self.c2)
+        constants = self._constants({})
 
         def loss(forward: Forward, patches: Tensor, warmth: float) -> Tensor:
-            return self._dissimilarity(patches, forward(), c1, c2).mean()
+            return self._residual(patches, forward(), **constants).mean()
 
         return loss
 
-    def _residual(self, images: Tensor, reconstructions: Tensor) -> Tensor:
-        return self._dissimilarity(images, reconstructions, self.c1_, self.c2_)
-
-    def _dissimilarity(
-        self, images: Tensor, reconstructions: Tensor, c1: float, c2: float
-    ) -> Tensor:
+    def _residual(self, images: Tensor, reconstructions: Tensor, **constants: float) -> Tensor:
         ssim = ssim_map(
             images,
             reconstructions,
             window_size=self.window_size,
             window=self.window,
             sigma=self.sigma,
-            c1=c1,
-            c2=c2,
             alpha=self.alpha,
             beta=self.beta,
             gamma=self.gamma,
+            **constants,
         )
         return (1 - ssim).mean(dim=1)
 
     @property
     def c1_(self) -> float:
         """The parameter `c1`, or what was chosen for the map."""
-        return self._constant("c1", DEFAULT_C1)
+        return self._constants(self._learnt.settings.constants)["c1"]
 
     @property
     def c2_(self) -> float:
         """The parameter `c2`, or what was chosen for the map."""
-        return self._constant("c2", DEFAULT_C2)
+        return self._constants(self._learnt.settings.constants)["c2"]
 
-    def _map_constants(self) -> list[dict[str, float]]:
+    def _constants(self, learnt: Mapping[str, float]) -> dict[str, float]:
+        defaults = {"c1": DEFAULT_C1, "c2": DEFAULT_C2, **learnt}
+        given = {name: getattr(self, name) for name in defaults}
+        return {
+            name: defaults[name] if value == "auto" else float(value)
+            for name, value in given.items()
+        }
+
+    def _constants_to_choose_from(self) -> list[dict[str, float]]:
         if self.aggregate == "residual":
-            return [{}]  # the network would have to run again for each
-        given = {name: getattr(self, name) for name in ("c1", "c2")}
-        fixed = {name: float(value) for name, value in given.items() if value != "auto"}
-        candidates = [{"c1": c1, "c2": c2, **fixed} for c1, c2 in _CONSTANTS]
+            return [self._constants({})]  # the network would have to run again for each
+        candidates = [self._constants({"c1": c1, "c2": c2}) for c1, c2 in _CONSTANTS]
         return [row for i, row in enumerate(candidates) if row not in candidates[:i]]
-
-    def _constant(self, name: str, default: float) -> float:
-        given = getattr(self, name)
-        return self._learnt.constants.get(name, default) if given == "auto" else float(given)
 
     def _learns_from_kept(self) -> bool:
         return super()._learns_from_kept() or "auto" in (self.c1, self.c2)
 
-    def _map_settings(self) -> dict[str, Any]:
-        names = ("c1_", "c2_", "window_size", "window", "sigma", "alpha", "beta", "gamma")
-        return {**super()._map_settings(), **{name: getattr(self, name) for name in names}}
+    def _depends_on(self, learnt: Calibration) -> dict[str, Any]:
+        names = ("window_size", "window", "sigma", "alpha", "beta", "gamma")
+        return {**super()._depends_on(learnt), **{name: getattr(self, name) for name in names}}

@@ -22,12 +22,12 @@ from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sklearn_ssimae._detectors.docs import DOC_LINK_TEMPLATE, published
-from sklearn_ssimae._detectors.false_alarms import (
+from sklearn_ssimae._deciding.false_alarms import (
     FALSE_ALARM_RATE,
     GoodMaxima,
     false_alarm_threshold,
 )
+from sklearn_ssimae._detectors.docs import DOC_LINK_TEMPLATE, published
 from sklearn_ssimae._detectors.framing import FramesOfRows, framed
 from sklearn_ssimae._images.collection import resolve_image_shape
 from sklearn_ssimae._images.containers import plain

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -107,7 +107,6 @@ class VAEDetector(BaseDetector):
         "kl_weight": [Interval(Real, 0, None, closed="left")],
     }
 
-    _residual_is_logarithm: ClassVar[bool] = True
     _network_class: ClassVar[type[PatchNetwork]] = VariationalAutoencoder
 
     def _network_config(self, n_channels: int) -> dict[str, int]:
@@ -124,7 +123,7 @@ class VAEDetector(BaseDetector):
 
         return loss
 
-    def _residual(self, images: Tensor, reconstructions: Tensor) -> Tensor:
+    def _residual(self, images: Tensor, reconstructions: Tensor, **constants: float) -> Tensor:
         # Not the map: whether the means alone are better than the mean image.
         return squared_residual(images, reconstructions)
 
@@ -152,24 +151,25 @@ class DensityComparison(Comparison):
     """
 
     has_reconstructions = False
+    gives_logarithms = True
 
     def __init__(
         self,
         draw: Callable[[Tensor], tuple[Tensor, Tensor]],
-        residual: Callable[[Tensor, Tensor], Tensor],
+        residual: Callable[..., Tensor],
         aggregate: str,
     ) -> None:
         super().__init__(lambda patches: draw(patches)[0].mean(dim=0), residual, aggregate)
         self.draw = draw
         self.averages_logarithms = aggregate == "reconstruction"
 
-    def patch_values(self, patches: Tensor) -> Tensor:
+    def patch_values(self, patches: Tensor, constants: Mapping[str, float]) -> Tensor:
         """Log of the mean density over the draws, (n, 1, p, p)."""
         mean, variance = self.draw(patches)
         log_density = log_normal(patches, mean, variance).sum(dim=2, keepdim=True)
         return log_density.logsumexp(dim=0) - math.log(len(mean))
 
-    def compare(self, images: Tensor, values: Tensor) -> Tensor:
+    def compare(self, images: Tensor, values: Tensor, constants: Mapping[str, float]) -> Tensor:
         """Negative log densities (n, h, w)."""
         return -values[:, 0]
 

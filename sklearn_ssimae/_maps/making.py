@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
 
 from sklearn_ssimae._maps.border import LEAST
 from sklearn_ssimae._maps.filters import gaussian_smoothing, grey_opening
-from sklearn_ssimae._maps.good import GoodMaterial
+from sklearn_ssimae._maps.settings import MapSettings
 from sklearn_ssimae._maps.tiling import map_patches
 
 Tag = TypeVar("Tag")
@@ -28,8 +29,8 @@ class Comparison:
     reconstruct : callable
         Patches (n, c, p, p) in [0, 1] to their reconstructions, of the same shape.
     residual : callable
-        Images (n, c, h, w) and reconstructions to residual maps (n, h, w), larger = more
-        anomalous.
+        Images (n, c, h, w), reconstructions and, by name, the map's constants to residual maps
+        (n, h, w), larger = more anomalous.
     aggregate : {"reconstruction", "residual"}
         What is averaged.
     """
@@ -38,11 +39,13 @@ class Comparison:
     averages_logarithms = False
     #: Whether values can be reconstructions, as `aggregate` says.
     has_reconstructions = True
+    #: Whether residuals are logarithms: compared by difference, and negative at times.
+    gives_logarithms = False
 
     def __init__(
         self,
         reconstruct: Callable[[Tensor], Tensor],
-        residual: Callable[[Tensor, Tensor], Tensor],
+        residual: Callable[..., Tensor],
         aggregate: str,
     ) -> None:
         self.reconstruct = reconstruct
@@ -54,17 +57,17 @@ class Comparison:
         """Whether the values are reconstructions."""
         return self.has_reconstructions and self.aggregate == "reconstruction"
 
-    def patch_values(self, patches: Tensor) -> Tensor:
+    def patch_values(self, patches: Tensor, constants: Mapping[str, float]) -> Tensor:
         """What is averaged: (n, c, p, p) to (n, k, p, p)."""
         reconstructions = self.reconstruct(patches)
         if self.aggregate == "reconstruction":
             return reconstructions
-        return self.residual(patches, reconstructions)[:, None]
+        return self.residual(patches, reconstructions, **constants)[:, None]
 
-    def compare(self, images: Tensor, values: Tensor) -> Tensor:
+    def compare(self, images: Tensor, values: Tensor, constants: Mapping[str, float]) -> Tensor:
         """Residual maps (n, h, w) of images (n, c, h, w) and averaged values (n, k, h, w)."""
         if self.aggregate == "reconstruction":
-            return self.residual(images, values)
+            return self.residual(images, values, **constants)
         return values[:, 0]
 
 
@@ -83,18 +86,10 @@ class MapMaker:
     Parameters
     ----------
     comparison : Comparison
-    patch_size, stride : int
-        Side of the patches and step between them. A step longer than a patch would leave
-        gaps, and is cut to one.
-    smoothing : float
-        σ of the Gaussian in pixels; 0 for none.
-    good : GoodMaterial or None
-        What smoothed maps are relative to; None for plain residuals.
-    level : float or None
-        Value of finished maps beyond which pixels are replaced for the second look; None for
-        none. Without reconstructions to replace them by there is none.
-    opening_diameter : int or None
-        Diameter of the disk of the opening in pixels.
+    settings : MapSettings
+        A step longer than a patch would leave gaps, and is cut to one. Without reconstructions to
+        replace pixels by there is no second look.
+    patch_size : int
     device : torch.device
         Where the comparison runs.
     """
@@ -102,23 +97,30 @@ class MapMaker:
     def __init__(
         self,
         comparison: Comparison,
+        settings: MapSettings,
         *,
         patch_size: int,
-        stride: int,
-        smoothing: float,
-        good: GoodMaterial | None,
-        level: float | None,
-        opening_diameter: int | None,
         device: torch.device,
     ) -> None:
         self.comparison = comparison
+        self.settings = settings
         self.patch_size = patch_size
-        self.stride = min(stride, patch_size)
-        self.smoothing = smoothing
-        self.good = good
-        self.level = level if comparison.averages_reconstructions else None
-        self.opening_diameter = opening_diameter
         self.device = device
+
+    def with_settings(self, **changes: Any) -> Self:
+        """The same with other settings."""
+        settings = replace(self.settings, **changes)
+        return type(self)(self.comparison, settings, patch_size=self.patch_size, device=self.device)
+
+    @property
+    def stride(self) -> int:
+        """The step between patches."""
+        return min(self.settings.stride, self.patch_size)
+
+    @property
+    def level(self) -> float | None:
+        """That of the second look; None for none."""
+        return self.settings.level if self.comparison.averages_reconstructions else None
 
     def reconstruct(
         self, images: Iterable[tuple[Tag, Tensor]]
@@ -131,10 +133,7 @@ class MapMaker:
         ------
         tag, image, values : object, Tensor (c, h, w) and Tensor (k, h, w)
         """
-        comparison = self.comparison
-        return self.average(
-            images, comparison.patch_values, log_mean=comparison.averages_logarithms
-        )
+        return self.average(images, self.patch_values, log_mean=self.comparison.averages_logarithms)
 
     def average(
         self,
@@ -158,18 +157,23 @@ class MapMaker:
             log_mean=log_mean,
         )
 
+    def patch_values(self, patches: Tensor) -> Tensor:
+        """What is averaged of patches (n, c, p, p): (n, k, p, p)."""
+        return self.comparison.patch_values(patches, self.settings.constants)
+
     def compare(self, images: Tensor, values: Tensor) -> Tensor:
         """Residual maps (n, h, w) of images (n, c, h, w) and their averaged values."""
-        return self.comparison.compare(images, values)
+        return self.comparison.compare(images, values, self.settings.constants)
 
     def finish(self, residuals: Tensor, values: Tensor) -> Tensor:
         """Residual maps (n, h, w) smoothed, made relative, opened.
 
         `values` are those that the maps were compared from.
         """
-        smooth = gaussian_smoothing(residuals, self.smoothing)
-        relative = smooth if self.good is None else self.good.relative(smooth, values)
-        return grey_opening(relative, self.opening_diameter)
+        settings = self.settings
+        smooth = gaussian_smoothing(residuals, settings.smoothing)
+        relative = smooth if settings.good is None else settings.good.relative(smooth, values)
+        return grey_opening(relative, settings.opening_diameter)
 
     def maps(self, images: Iterable[tuple[Tag, Tensor]]) -> Iterator[tuple[Tag, Tensor]]:
         """Finished maps (h, w) of images (c, h, w), which are tagged as in `reconstruct`."""

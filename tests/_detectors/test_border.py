@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from sklearn_ssimae import L2AutoencoderDetector, SSIMAutoencoderDetector
-from sklearn_ssimae._detectors import calibration
-from sklearn_ssimae._detectors.calibration import (
+from sklearn_ssimae._deciding import calibration
+from sklearn_ssimae._deciding.calibration import (
     Calibration,
     Extent,
     KeptMap,

@@ -10,7 +10,7 @@ import skops.io
 from shared import cheap, texture
 
 from sklearn_ssimae import L2AutoencoderDetector, SSIMAutoencoderDetector, VAEDetector
-from sklearn_ssimae._detectors import calibration, choice
+from sklearn_ssimae._deciding import calibration, choice
 from sklearn_ssimae.export import to_onnx
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sklearn_ssimae._detectors.false_alarms import (
+from sklearn_ssimae._deciding.false_alarms import (
     GoodMaxima,
     false_alarm_threshold,
     prediction_factor,

@@ -8,7 +8,7 @@ from sklearn.linear_model import QuantileRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
-from sklearn_ssimae._detectors.good import _shares, learn_good_material, learn_look
+from sklearn_ssimae._deciding.good import _shares, learn_good_material, learn_look
 from sklearn_ssimae._maps.good import GoodMaterial
 from sklearn_ssimae._maps.look import LookProfile, look_of
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sklearn_ssimae._detectors.probes import make_probes
+from sklearn_ssimae._deciding.probes import make_probes
 from sklearn_ssimae.datasets._drawing import draw_defect
 
 KINDS = ["scratch", "thread", "stain", "dent", "patch", "lump", "blur", "grain"]

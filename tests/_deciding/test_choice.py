@@ -11,7 +11,7 @@ from shared import cheap, texture
 from sklearn.metrics import average_precision_score
 
 from sklearn_ssimae import SSIMAutoencoderDetector, VAEDetector
-from sklearn_ssimae._detectors.choice import (
+from sklearn_ssimae._deciding.choice import (
     Drawn,
     Residual,
     _best,
@@ -28,8 +28,8 @@ from sklearn_ssimae._detectors.choice import (
     quality_of_kinds,
     share_found,
 )
-from sklearn_ssimae._detectors.false_alarms import GoodMaxima, false_alarm_threshold
-from sklearn_ssimae._detectors.probes import make_probes
+from sklearn_ssimae._deciding.false_alarms import GoodMaxima, false_alarm_threshold
+from sklearn_ssimae._deciding.probes import make_probes
 
 DRAWS_ALL_DEFECTS = True
 

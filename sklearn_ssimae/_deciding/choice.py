@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import groupby
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from scipy.special import expit
-from sklearn.utils import gen_batches
 from torch import Tensor
 
-from sklearn_ssimae._detectors.false_alarms import GoodMaxima, false_alarm_threshold
-from sklearn_ssimae._detectors.good import learn_good_material
-from sklearn_ssimae._detectors.probes import make_probes
+from sklearn_ssimae._deciding.false_alarms import GoodMaxima, false_alarm_threshold
+from sklearn_ssimae._deciding.good import learn_good_material
+from sklearn_ssimae._deciding.probes import make_probes
 from sklearn_ssimae._maps.filters import gaussian_smoothing
 from sklearn_ssimae._maps.making import MapMaker, repair
+from sklearn_ssimae._maps.settings import MapSettings
 from sklearn_ssimae.datasets._drawing import MIN_SIDE, Painter, draw_defect
-
-if TYPE_CHECKING:
-    from sklearn_ssimae._detectors.base import BaseDetector
 
 # σ of the candidates, for patches of 128 pixels; others in proportion.
 _SIGMAS = (2, 4, 6, 8, 11, 14)
@@ -94,18 +93,32 @@ class Choice(NamedTuple):
     table: list[dict[str, Any]]
 
 
+def smoothings(patch_size: int) -> list[float]:
+    """σ in pixels of the maps to choose from, for detectors of patches of that size."""
+    return [sigma * patch_size / _PATCH_SIZE for sigma in _SIGMAS]
+
+
 def choose_map(
-    detector: BaseDetector, planes: Iterable[Tensor], rng: np.random.Generator
+    maker: MapMaker,
+    candidates: Sequence[MapSettings],
+    planes: Iterable[Tensor],
+    rng: np.random.Generator,
+    *,
+    is_relative: bool,
 ) -> Choice | None:
     """The map with which defects drawn into good images are found best.
 
     Parameters
     ----------
-    detector : BaseDetector
-        With a trained network.
+    maker : MapMaker
+        Of a trained network, for plain residuals.
+    candidates : sequence of MapSettings
+        The maps to choose from, at least one; those of the same constants side by side.
     planes : iterable of Tensor (c, h, w)
         Kept images at the network's scale.
     rng : numpy Generator
+    is_relative : bool
+        Whether maps are to be relative to what good material shows.
 
     Returns
     -------
@@ -121,55 +134,138 @@ def choose_map(
     well. By that alone it would win where it levels good material and defects alike.
     """
     random = np.random.RandomState(int(rng.integers(2**31 - 1)))
-    patch_size = detector.network_.config["patch_size"]
-    tiles = cut_tiles(planes, patch_size, random)
+    tiles = cut_tiles(planes, maker.patch_size, random)
     if not tiles:
         return None
-    sigmas = [detector.smoothing_]
-    if detector.smoothing == "auto":
-        sigmas = [sigma * patch_size / _PATCH_SIZE for sigma in _SIGMAS]
-    maker = detector._map_maker(relative=False)
-    probes = make_probes(patch_size)
-    cases = list(maker.reconstruct(draw_into(tiles, patch_size, random, probes)))
-    table = []
-    for constants in detector._map_constants():
-        detector._calibration.constants = constants
-        residuals = _residuals(maker, cases)
-        for smoothing in sigmas:
-            table.append(_row(detector, residuals, smoothing))
-    best = _best(table, probes)
-    constants = {name: best[name] for name in detector._calibration.constants}
-    choice = Choice(best["smoothing"], constants, False, False, table)
-    can_look = detector.residual == "relative" and maker.comparison.averages_reconstructions
+    probes = make_probes(maker.patch_size)
+    cases = list(maker.reconstruct(draw_into(tiles, maker.patch_size, random, probes)))
+    trial = _Trial(maker, cases, list(probes), is_relative)
+    table, best = trial.best_of(candidates)
+    choice = Choice(best.smoothing, best.constants, False, False, table)
+    can_look = is_relative and maker.comparison.averages_reconstructions
     if not can_look or len(tiles) < _LEAST_TILES:
         return choice
-    detector._calibration.constants = constants
-    return _choose_looks(detector, maker, cases, choice, probes)
+    return trial.choose_looks(choice)
 
 
-def _choose_looks(
-    detector: BaseDetector,
-    maker: MapMaker,
-    cases: list[Case],
-    choice: Choice,
-    kinds: Collection[str],
-) -> Choice:
-    """The choice with its looks: by the look of the reconstruction or not, one or two."""
-    residuals = _residuals(maker, cases)
-    by_halves = [
-        _row(detector, residuals, choice.smoothing, by_look=by_look, by_halves=True)
-        for by_look in (False, True)
-    ]
-    without, with_look = _with_means(by_halves, kinds)
-    choice = choice._replace(by_look=look_pays(without, with_look, kinds))
-    again = _looked_at_again(detector, maker, cases, residuals, choice)
-    looks = [
-        _row(detector, items, choice.smoothing, by_look=choice.by_look, second_look=second_look)
-        for second_look, items in ((False, residuals), (True, again))
-    ]
-    once, twice = _with_means(looks, kinds)
-    second_look = twice["mean"] > once["mean"] + _SECOND_LOOK_ADDS
-    return choice._replace(second_look=second_look, table=[*choice.table, *by_halves, *looks])
+@dataclass
+class _Trial:
+    """Squares with drawn defects, on which maps are tried.
+
+    Parameters
+    ----------
+    maker : MapMaker
+        For plain residuals.
+    cases : list of Case
+    kinds : list of str
+    is_relative : bool
+    """
+
+    maker: MapMaker
+    cases: list[Case]
+    kinds: list[str]
+    is_relative: bool
+
+    def best_of(
+        self, candidates: Sequence[MapSettings]
+    ) -> tuple[list[dict[str, Any]], MapSettings]:
+        """A row for each of the candidates, and the one with the best mean over the kinds."""
+        table = []
+        for constants, alike in groupby(candidates, key=lambda settings: settings.constants):
+            residuals = self._residuals(constants)
+            table += [self._row(residuals, settings) for settings in alike]
+        means = [row["mean"] for row in _with_means(table, self.kinds)]
+        return table, candidates[int(np.argmax(means))]
+
+    def choose_looks(self, choice: Choice) -> Choice:
+        """The choice with its looks: by the look of the reconstruction or not, one or two."""
+        settings = self.maker.with_settings(
+            smoothing=choice.smoothing, constants=choice.constants
+        ).settings
+        residuals = self._residuals(choice.constants)
+        by_halves = [
+            self._row(residuals, settings, by_look=by_look, by_halves=True)
+            for by_look in (False, True)
+        ]
+        without, with_look = _with_means(by_halves, self.kinds)
+        by_look = look_pays(without, with_look, self.kinds)
+        again = self._looked_at_again(residuals, settings, by_look)
+        looks = [
+            self._row(items, settings, by_look=by_look, second_look=second_look)
+            for second_look, items in ((False, residuals), (True, again))
+        ]
+        once, twice = _with_means(looks, self.kinds)
+        second_look = twice["mean"] > once["mean"] + _SECOND_LOOK_ADDS
+        table = [*choice.table, *by_halves, *looks]
+        return Choice(choice.smoothing, choice.constants, by_look, second_look, table)
+
+    def _residuals(self, constants: dict[str, float]) -> list[Residual]:
+        drawn, images, values = zip(*self.cases, strict=True)
+        compare = self.maker.with_settings(constants=constants).compare
+        residuals = _together(compare, images, values)
+        return [Residual(*item) for item in zip(drawn, residuals, values, strict=True)]
+
+    def _looked_at_again(
+        self, residuals: list[Residual], settings: MapSettings, by_look: bool
+    ) -> list[Residual]:
+        """The residuals, compared from what a second look gives."""
+        smooth = _smoothed(residuals, settings.smoothing)
+        found = self._relative(smooth, by_look=by_look, by_halves=False)
+        level = _threshold_of([(item.drawn, item.residual) for item in found])
+        drawn, images, values = zip(*self.cases, strict=True)
+        maps = [item.residual for item in found]
+        repaired = _together(partial(repair, level=level), images, values, maps)
+        again = self.maker.reconstruct(zip(drawn, repaired, strict=True))
+        pairs = zip(again, images, strict=True)
+        cases = [(tag, image, values) for (tag, _, values), image in pairs]
+        return _Trial(self.maker, cases, self.kinds, self.is_relative)._residuals(
+            settings.constants
+        )
+
+    def _row(
+        self,
+        residuals: list[Residual],
+        settings: MapSettings,
+        *,
+        by_look: bool = False,
+        by_halves: bool = False,
+        second_look: bool = False,
+    ) -> dict[str, Any]:
+        """The row of the table for a setting."""
+        smooth = _smoothed(residuals, settings.smoothing)
+        if self.is_relative:
+            smooth = self._relative(smooth, by_look=by_look, by_halves=by_halves)
+        maps = [(item.drawn, item.residual) for item in smooth]
+        if by_halves:
+            logarithmic = self.maker.comparison.gives_logarithms
+            values = quality_of_kinds(maps, logarithmic=logarithmic)
+        else:
+            values = {kind: precision_of(pairs) for kind, pairs in _by_kind(maps).items()}
+        looks = {"by_look": by_look, "by_halves": by_halves, "second_look": second_look}
+        return {"smoothing": settings.smoothing, **settings.constants, **looks, **values}
+
+    def _relative(
+        self, smooth: list[Residual], *, by_look: bool, by_halves: bool
+    ) -> list[Residual]:
+        """Maps relative to what the good squares show; by halves: those of the other half.
+
+        Sides are not told apart: squares are cut from anywhere.
+        """
+        results = []
+        for halves in [{0}, {1}] if by_halves else [{0, 1}]:
+            good = learn_good_material(
+                [
+                    (item.residual, item.values)
+                    for item in smooth
+                    if item.drawn.kind == "good" and not (by_halves and item.drawn.half in halves)
+                ],
+                patch_size=self.maker.patch_size,
+                logarithmic=self.maker.comparison.gives_logarithms,
+                by_look=by_look,
+            )
+            judged = [item for item in smooth if item.drawn.half in halves]
+            results += _replaced(judged, good.relative)
+        return results
 
 
 def look_pays(without: dict[str, Any], by_look: dict[str, Any], kinds: Collection[str]) -> bool:
@@ -182,11 +278,6 @@ def look_pays(without: dict[str, Any], by_look: dict[str, Any], kinds: Collectio
         return float(row["mean"] + min(row[kind] for kind in kinds if kind in row)) / 2
 
     return worth(by_look) > worth(without) + _LOOK_ADDS
-
-
-def _best(table: list[dict[str, Any]], kinds: Collection[str]) -> dict[str, Any]:
-    """The row with the best mean over the kinds that were drawn, which all rows are given."""
-    return max(_with_means(table, kinds), key=lambda row: float(row["mean"]))
 
 
 def _with_means(rows: list[dict[str, Any]], kinds: Collection[str]) -> list[dict[str, Any]]:
@@ -239,31 +330,6 @@ def draw_into(
             yield Drawn(kind, mask, place % 2), torch.from_numpy(altered).permute(2, 0, 1).float()
 
 
-def _residuals(maker: MapMaker, cases: list[Case]) -> list[Residual]:
-    drawn, images, values = zip(*cases, strict=True)
-    residuals = _together(maker.compare, images, values)
-    return [Residual(*item) for item in zip(drawn, residuals, values, strict=True)]
-
-
-def _looked_at_again(
-    detector: BaseDetector,
-    maker: MapMaker,
-    cases: list[Case],
-    residuals: list[Residual],
-    choice: Choice,
-) -> list[Residual]:
-    """The residuals, compared from what a second look gives."""
-    smooth = _replaced(residuals, lambda maps, _: gaussian_smoothing(maps, choice.smoothing))
-    found = _relative(detector, smooth, by_look=choice.by_look, by_halves=False)
-    level = _threshold_of([(item.drawn, item.residual) for item in found])
-    drawn, images, values = zip(*cases, strict=True)
-    maps = [item.residual for item in found]
-    repaired = _together(partial(repair, level=level), images, values, maps)
-    again = maker.reconstruct(zip(drawn, repaired, strict=True))
-    pairs = zip(again, images, strict=True)
-    return _residuals(maker, [(tag, image, values) for (tag, _, values), image in pairs])
-
-
 def _together(function: Callable[..., Tensor], *tensors: Sequence[Tensor]) -> list[Tensor]:
     """What a function of batches says of each item, a `_BATCH` of one shape at a time."""
     by_shape: dict[torch.Size, list[int]] = {}
@@ -271,34 +337,11 @@ def _together(function: Callable[..., Tensor], *tensors: Sequence[Tensor]) -> li
         by_shape.setdefault(tensor.shape, []).append(index)
     results: dict[int, Tensor] = {}
     for indices in by_shape.values():
-        for part in gen_batches(len(indices), _BATCH):
-            batch = indices[part]
+        for start in range(0, len(indices), _BATCH):
+            batch = indices[start : start + _BATCH]
             stacked = [torch.stack([items[index] for index in batch]) for items in tensors]
             results.update(zip(batch, function(*stacked), strict=True))
     return [results[index] for index in range(len(results))]
-
-
-def _row(
-    detector: BaseDetector,
-    residuals: list[Residual],
-    smoothing: float,
-    *,
-    by_look: bool = False,
-    by_halves: bool = False,
-    second_look: bool = False,
-) -> dict[str, Any]:
-    """The row of the table for a setting, with the constants in force."""
-    smooth = _replaced(residuals, lambda maps, _: gaussian_smoothing(maps, smoothing))
-    if detector.residual == "relative":
-        smooth = _relative(detector, smooth, by_look=by_look, by_halves=by_halves)
-    setting = {"smoothing": smoothing, **detector._calibration.constants}
-    maps = [(item.drawn, item.residual) for item in smooth]
-    if by_halves:
-        values = quality_of_kinds(maps, logarithmic=detector._residual_is_logarithm)
-    else:
-        values = {kind: precision_of(pairs) for kind, pairs in _by_kind(maps).items()}
-    looks = {"by_look": by_look, "by_halves": by_halves, "second_look": second_look}
-    return {**setting, **looks, **values}
 
 
 def _by_kind(maps: Iterable[tuple[Drawn, Tensor]]) -> dict[str, list[Pair]]:
@@ -336,28 +379,8 @@ def quality_of_kinds(
     return {kind: (precision_of(pairs) + found[kind]) / 2 for kind, pairs in _by_kind(maps).items()}
 
 
-def _relative(
-    detector: BaseDetector, smooth: list[Residual], *, by_look: bool, by_halves: bool
-) -> list[Residual]:
-    """Maps relative to what the good squares show; by halves: those of the other half.
-
-    Sides are not told apart: squares are cut from anywhere.
-    """
-    results = []
-    for halves in [{0}, {1}] if by_halves else [{0, 1}]:
-        good = learn_good_material(
-            [
-                (item.residual, item.values)
-                for item in smooth
-                if item.drawn.kind == "good" and not (by_halves and item.drawn.half in halves)
-            ],
-            patch_size=detector.network_.config["patch_size"],
-            logarithmic=detector._residual_is_logarithm,
-            by_look=by_look,
-        )
-        judged = [item for item in smooth if item.drawn.half in halves]
-        results += _replaced(judged, good.relative)
-    return results
+def _smoothed(items: list[Residual], smoothing: float) -> list[Residual]:
+    return _replaced(items, lambda maps, _: gaussian_smoothing(maps, smoothing))
 
 
 def _replaced(

@@ -1,0 +1,35 @@
+"""The settings of a map, as one value: tried by the choice, kept by the calibration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sklearn_ssimae._maps.good import GoodMaterial
+
+
+@dataclass(frozen=True)
+class MapSettings:
+    """How maps are made of what a network draws.
+
+    Parameters
+    ----------
+    stride : int
+        Step in pixels between patches.
+    smoothing : float
+        σ of the Gaussian in pixels; 0 for none.
+    constants : dict of float
+        What the residual takes by name, such as the constants of SSIM.
+    good : GoodMaterial or None
+        What smoothed maps are relative to; None for plain residuals.
+    level : float or None
+        Value of finished maps beyond which pixels are replaced for the second look; None for none.
+    opening_diameter : int or None
+        Diameter in pixels of the disk of the opening; None for none.
+    """
+
+    stride: int
+    smoothing: float
+    constants: dict[str, float] = field(default_factory=dict)
+    good: GoodMaterial | None = None
+    level: float | None = None
+    opening_diameter: int | None = None
