@@ -15,7 +15,7 @@ torch.set_num_threads(1)
 import pytest  # noqa: E402
 from shared import DETECTORS  # noqa: E402
 
-from sklearn_ssimae._detectors import choice  # noqa: E402
+from sklearn_ssimae._deciding import choice  # noqa: E402
 
 
 @pytest.fixture(scope="module", autouse=True)
