@@ -347,11 +347,13 @@ class BaseDetector(
         """Finished residual maps (h, w), at the size of the images."""
         maker = maker or self._map_maker()
         logarithmic = maker.comparison.gives_logarithms
-        for seen, found in maker.maps(self._planes(images)):
-            full = resize(found[None], seen.image.shape[:2])
+        threshold = self._threshold_in_force()
+        for seen, finished in maker.maps(self._planes(images)):
+            full = resize(finished[None], seen.image.shape[:2])
             counts = None if seen.counts is None else torch.from_numpy(seen.counts).to(full.device)
             inside = blank(full, counts, logarithmic=logarithmic)[0].cpu().numpy()
-            yield inside.astype(output_dtype(seen.image), copy=False)
+            found = maker.without_small_regions(inside, threshold=threshold)
+            yield found.astype(output_dtype(seen.image), copy=False)
 
     # scikit-learn -------------------------------------------------------------------------
 

@@ -199,6 +199,7 @@ class Fit:
             lambda index: prepare.of(images, index),
             fraction=detector.validation_fraction,
             patch_size=detector.patch_size,
+            n_channels=self.n_channels,
             rng=np.random.default_rng(self.seeds[1]),
         )
         if not division.kept:

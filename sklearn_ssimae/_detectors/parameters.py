@@ -44,6 +44,7 @@ class Parameters:
     region: Any = None
     residual: str = "relative"
     opening_diameter: int | None = 4
+    min_area: int = 0
     smoothing: float | str = "auto"
     contamination: float | str = "auto"
     threshold: float | None = None
@@ -90,6 +91,7 @@ class Parameters:
         "region": ["array-like", str, PathLike, None],
         "residual": [StrOptions({"relative", "plain"})],
         "opening_diameter": [Interval(Integral, 1, None, closed="left"), None],
+        "min_area": [Interval(Integral, 0, None, closed="left")],
         "smoothing": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
         "threshold": [Interval(Real, None, None, closed="neither"), None],

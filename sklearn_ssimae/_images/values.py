@@ -26,6 +26,8 @@ _FULL_RANGES = ((0.0, 1.0), (0.0, 255.0), (0.0, 65535.0))
 # Cameras that store their values in 16 bits.
 _FEWER_BITS = (8, 10, 12, 14)
 _MAX_LOOKED_AT = 100
+# A resized pixel of which so large a share counts counts.
+_WHOLLY = 1 - 1e-3
 
 
 class Preparation(NamedTuple):
@@ -56,31 +58,37 @@ class Preparation(NamedTuple):
         return self.counting(self(image, name), self.counts(images, index, image.shape[:2]))
 
     def counts(
-        self, images: ImageCollection, index: int, shape: tuple[int, ...]
+        self, images: ImageCollection, index: int, size: tuple[int, ...]
     ) -> np.ndarray | None:
-        """Which pixels of an image of that shape count, (h, w); None for all."""
-        own = images.counts(index)
-        if self.region is None:
-            return own
-        if self.region.shape != shape:
+        """Which pixels of an image of that size count, (h, w); None for all."""
+        name, own = images.name(index), images.counts(index)
+        if own is not None and own.shape != size:
             raise ValueError(
-                f"region has the shape {self.region.shape}, and {images.name(index)} "
-                f"has {tuple(shape)}. A region is for images of one size; crop or resize the "
-                "images, or make a region of their size."
+                f"The mask of {name} has the shape {own.shape}, and the image has {tuple(size)}. "
+                "A mask must have the height and width of its image."
             )
-        return self.region if own is None else self.region & own
+        region = self.region_of(name, size)
+        return own if region is None else region if own is None else region & own
+
+    def region_of(self, name: str, size: tuple[int, ...]) -> np.ndarray | None:
+        """The region of an image of that size, (h, w); None for all of it."""
+        if self.region is not None and self.region.shape != size:
+            raise ValueError(
+                f"region has the shape {self.region.shape}, and {name} has {tuple(size)}. A region "
+                "is for images of one size: crop or resize the images, or give a region of theirs."
+            )
+        return self.region
 
     def counting(self, planes: Tensor, counts: np.ndarray | None) -> Tensor:
         """Planes at the network's scale, with what counts of the image at its own."""
         if counts is None or counts.all():
             return planes
-        size = (planes.shape[1], planes.shape[2])
-        # A pixel in which something outside takes part does not count.
-        share = resize(
-            torch.from_numpy(counts.astype(np.float32))[None], size, antialias=self.scale < 1
-        )
-        inside = share[0].numpy() > 1 - 1e-3
-        return with_counts(planes, inside) if inside.any() else torch.cat([planes, 0 * planes[:1]])
+        return with_counts(planes, self.inside(counts, (planes.shape[1], planes.shape[2])))
+
+    def inside(self, counts: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """What counts at the network's scale: pixels in which nothing else takes part."""
+        shares = torch.from_numpy(counts.astype(np.float32))[None]
+        return resize(shares, size, antialias=self.scale < 1)[0].numpy() > _WHOLLY
 
     def __call__(self, image: np.ndarray, name: str) -> Tensor:
         """Planes (c, h', w'), float32, of an image (h, w, c); `name` is for messages."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Self, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from sklearn_ssimae._maps.areas import without_small_regions
 from sklearn_ssimae._maps.border import LEAST
 from sklearn_ssimae._maps.counting import blank, smooth_counting, split_counts
 from sklearn_ssimae._maps.filters import grey_opening
@@ -196,6 +199,19 @@ class MapMaker:
                 for _, _, again in self.reconstruct([(tag, repaired)]):
                     found = self._map(image, again, counts)
             yield tag, found
+
+    def without_small_regions(
+        self, residual: np.ndarray, *, threshold: float = math.inf, share: float = 1.0
+    ) -> np.ndarray:
+        """A finished map (h, w), at the size of its image, without regions below `min_area`.
+
+        Above `threshold`, and above what 19 in 20 pixels of good material show if that is less.
+        `share` is the area of the map's pixels in those of the image.
+        """
+        floor = -math.inf
+        if self.settings.good is not None:
+            floor = float(np.fmin(0.0 if self.comparison.gives_logarithms else 1.0, threshold))
+        return without_small_regions(residual, self.settings.min_area / share, floor)
 
     def split(
         self, images: Iterable[tuple[Tag, Tensor]]

@@ -45,7 +45,7 @@ def require_matplotlib(caller: str) -> None:
 
 def unit_of(detector: Any) -> str:
     """What the values of a detector's maps say, as the label of a scale."""
-    is_logarithm = detector._residual_is_logarithm
+    is_logarithm = detector._make_comparison().gives_logarithms
     if detector.residual == "plain":
         return "residual, a logarithm" if is_logarithm else "residual"
     if is_logarithm:

@@ -186,7 +186,7 @@ def test_the_next_group_is_read_while_one_is_in_use():
             read.set()
         return torch.full((1, 16, 16), float(index))
 
-    sampler = CropSampler(load, 20, 16, np.random.default_rng(0))
+    sampler = CropSampler(load, 20, 16, 1, np.random.default_rng(0))
     batches = sampler.batches(32, 8)
     next(batches)
     assert read.wait(timeout=60)  # while the first group's crops are only begun
@@ -205,7 +205,7 @@ def test_speed_of_reading_changes_nothing():
             delays[index % 2].wait(0.01)
             return torch.arange(400.0).reshape(1, 20, 20) + 1000 * index
 
-        sampler = CropSampler(load, 30, 16, np.random.default_rng(0), augment=True)
+        sampler = CropSampler(load, 30, 16, 1, np.random.default_rng(0), augment=True)
         crops = [torch.cat(list(sampler.batches(48, 7))) for _ in range(12)]
         sampler.close()
         return crops
@@ -225,6 +225,7 @@ def test_a_sampler_goes_on_from_its_state(n_epochs, monkeypatch):
             lambda index: torch.arange(400.0).reshape(1, 20, 20) + 1000 * index,
             11,
             16,
+            1,
             np.random.default_rng(0),
         )
 
