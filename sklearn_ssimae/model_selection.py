@@ -19,6 +19,7 @@ from sklearn_ssimae import ResidualThresholder, metrics
 from sklearn_ssimae._detectors.choice import cut_tiles, draw_into, quality_of_kinds
 from sklearn_ssimae._detectors.probes import make_probes
 from sklearn_ssimae._images.labels import good_images_of, in_shape_of, is_masks, unpack
+from sklearn_ssimae._networks.own_state import own_state
 from sklearn_ssimae.datasets._drawing import MIN_SIDE
 from sklearn_ssimae.metrics import Images
 
@@ -216,6 +217,7 @@ class SyntheticDefectScorer:
     def __repr__(self) -> str:
         return f"synthetic_defect_scorer(random_state={self.random_state})"
 
+    @own_state()
     def __call__(self, estimator: Any, X: Any, y: Any = None) -> float:
         """Score the fitted estimator on the good ones of the images X."""
         detector, X = _last_step(estimator, X, but_thresholder=True)

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from sklearn.base import (
     BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
     OutlierMixin,
     TransformerMixin,
     _fit_context,
@@ -32,6 +31,7 @@ from sklearn_ssimae._detectors.docs import DOC_LINK_TEMPLATE
 from sklearn_ssimae._detectors.false_alarms import FALSE_ALARM_RATE
 from sklearn_ssimae._detectors.fit import Fit
 from sklearn_ssimae._detectors.framing import FramesOfRows, framed
+from sklearn_ssimae._detectors.names import NamesOfPixels
 from sklearn_ssimae._detectors.parameters import Parameters
 from sklearn_ssimae._images import collection
 from sklearn_ssimae._images.collection import ImageCollection
@@ -42,6 +42,7 @@ from sklearn_ssimae._maps.filters import resize
 from sklearn_ssimae._maps.making import Comparison, MapMaker
 from sklearn_ssimae._networks.autoencoders import REDUCTION, Autoencoder, PatchNetwork
 from sklearn_ssimae._networks.devices import forward, keep_freed_memory
+from sklearn_ssimae._networks.own_state import own_state
 from sklearn_ssimae._networks.storage import network_from_arrays, network_to_arrays
 from sklearn_ssimae._training.trainer import Loss
 from sklearn_ssimae._version import __version__
@@ -51,7 +52,7 @@ from sklearn_ssimae._version import __version__
 class BaseDetector(
     Parameters,
     CallbackSupportMixin,
-    ClassNamePrefixFeaturesOutMixin,
+    NamesOfPixels,
     OutlierMixin,
     FramesOfRows,
     TransformerMixin,
@@ -178,6 +179,7 @@ class BaseDetector(
         Fit(self, X, y, is_partial=True).run()
         return self
 
+    @own_state()
     def fit_threshold(
         self, X: Any, y: Any = None, *, false_alarm_rate: float = FALSE_ALARM_RATE
     ) -> Self:
@@ -224,6 +226,7 @@ class BaseDetector(
 
     @framed
     @lazy_on_dask
+    @own_state()
     def transform(self, X: Any) -> Any:
         """Residual maps.
 
@@ -243,6 +246,7 @@ class BaseDetector(
         return images.pack(self._maps(images))
 
     @lazy_on_dask
+    @own_state()
     def segment(self, X: Any) -> Any:
         """Masks of the defects: residual map > `threshold_`.
 
@@ -260,6 +264,7 @@ class BaseDetector(
         return images.pack(residual > self.threshold_ for residual in self._maps(images))
 
     @lazy_on_dask
+    @own_state()
     def reconstruct(self, X: Any) -> Any:
         """What the network makes of the images: reconstructions, averaged over patches.
 
@@ -284,6 +289,7 @@ class BaseDetector(
         return images.pack_images(results)
 
     @lazy_on_dask
+    @own_state()
     def score_samples(self, X: Any) -> np.ndarray:
         """Score of each image: the largest residual, negated. Lower = more anomalous.
 
@@ -450,12 +456,6 @@ class BaseDetector(
             name = images.name(index)
             warned = warned or prepare.warn_if_out_of_range(name, image)
             yield image, prepare(image, name)
-
-    @property
-    def _n_features_out(self) -> int:
-        if self.image_shape_ is None:
-            raise ValueError("Maps of images of several sizes have no feature names.")
-        return int(np.prod(self.image_shape_[:2]))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -9,6 +9,7 @@ from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
+from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_ssimae._detectors.calibration import Calibration
@@ -107,7 +108,7 @@ class Parameters:
         if self.threshold is not None:
             return np.float64(self.threshold)
         if math.isnan(learnt):
-            raise ValueError(
+            raise NotFittedError(  # an AttributeError too, so that hasattr and dir work
                 "No threshold was learnt, since fit was given one. Set threshold again, or learn "
                 "one from good images that were not trained on: fit_threshold(X)."
             )
@@ -151,7 +152,7 @@ class Parameters:
     def _good_material(self) -> GoodMaterial:
         good = self._learnt.good
         if good is None:
-            raise ValueError(
+            raise NotFittedError(
                 "residual='relative' needs to know what good material shows, but nothing was kept "
                 "from training for it. Learn it from good images that were not trained on: "
                 "fit_threshold(X)."
