@@ -23,6 +23,7 @@ from sklearn_ssimae._maps.counting import blank, nearest_counting
 from sklearn_ssimae._maps.filters import resize
 from sklearn_ssimae._maps.making import repair
 from sklearn_ssimae._maps.tiling import GridAxis
+from sklearn_ssimae._networks.own_state import own_state
 from sklearn_ssimae._version import __version__
 
 # The first operator set that resizes with anti-aliasing.
@@ -32,6 +33,7 @@ _OPSET = 18
 _MAX_PATCHES = 256
 
 
+@own_state()
 def to_onnx(detector: Any, path: str | os.PathLike[str], image_shape: tuple[int, ...]) -> None:
     """Write a fitted detector's whole way from images to residual maps as an ONNX file.
 
@@ -151,7 +153,7 @@ def _trace(module: nn.Module, shape: tuple[int, ...]) -> Any:
     with _quiet_exporter(), torch.no_grad():
         program = torch.onnx.export(
             module,
-            (torch.zeros(2, *shape),),
+            (torch.zeros(2, *shape, dtype=torch.float32),),
             input_names=["images"],
             output_names=["maps"],
             dynamic_shapes=({0: "n"},),

@@ -9,6 +9,7 @@ from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
+from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_ssimae._deciding.calibration import Calibration
@@ -112,7 +113,7 @@ class Parameters:
         if self.threshold is not None:
             return np.float64(self.threshold)
         if math.isnan(learnt):
-            raise ValueError(
+            raise NotFittedError(  # an AttributeError too, so that hasattr and dir work
                 "No threshold was learnt, since fit was given one. Set threshold again, or learn "
                 "one from good images that were not trained on: fit_threshold(X)."
             )
@@ -163,7 +164,7 @@ class Parameters:
 def good_of(learnt: Calibration) -> GoodMaterial:
     """What relative maps are relative to."""
     if learnt.settings.good is None:
-        raise ValueError(
+        raise NotFittedError(
             "residual='relative' needs to know what good material shows, but nothing was kept "
             "from training for it. Learn it from good images that were not trained on: "
             "fit_threshold(X)."

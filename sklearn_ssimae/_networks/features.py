@@ -324,7 +324,8 @@ def check_feature_extractor(extractor: FeatureExtractor, n_channels: int, patch_
     """
     generator = torch.Generator().manual_seed(0)
     shape = (2, n_channels, patch_size, patch_size)
-    patches = torch.rand(shape, generator=generator, device="cpu").to(extractor.mean.device)
+    drawn = torch.rand(shape, generator=generator, dtype=torch.float32, device="cpu")
+    patches = drawn.to(extractor.mean.device)
     images = extractor.prepare(patches.requires_grad_())
     with _explained(f"feature_extractor fails on images of shape {tuple(images.shape)}"):
         features: Any = extractor.network(images)

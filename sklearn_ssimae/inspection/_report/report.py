@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sklearn_ssimae._images.labels import good_images, is_masks
+from sklearn_ssimae._networks.own_state import own_state
 from sklearn_ssimae._writing import replacing
 from sklearn_ssimae.inspection._report.cards import inspect, make_cards, names_of
 from sklearn_ssimae.inspection._report.page import Scores, render
@@ -17,6 +18,7 @@ from sklearn_ssimae.inspection._report.scale import make_scale
 from sklearn_ssimae.metrics import as_mask
 
 
+@own_state()
 def write_report(
     path: str | PathLike[str],
     detector: Any,
