@@ -6,6 +6,7 @@ from argparse import Namespace
 
 from sklearn_ssimae._cli.files import load_detector, saving
 from sklearn_ssimae.datasets import list_images
+from sklearn_ssimae.datasets._folders import check_good_folder
 
 FALSE_ALARM_RATE = 0.01
 
@@ -16,6 +17,8 @@ def run(options: Namespace) -> int:
         raise ValueError("Give either GOOD_DIR, a folder of good images, or --value T.")
     if options.value is not None and options.false_alarm_rate is not None:
         raise ValueError("--false-alarm-rate needs GOOD_DIR; with --value it means nothing.")
+    if options.good:
+        check_good_folder(options.good)
     detector = load_detector(options.detector)
     with saving(options.output) as save:
         # One that was set would go before what is learnt.

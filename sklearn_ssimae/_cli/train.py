@@ -16,6 +16,7 @@ from sklearn.base import clone
 from sklearn_ssimae._cli.files import DETECTORS, saving
 from sklearn_ssimae._training.checkpoint import read_identity
 from sklearn_ssimae.datasets import list_images
+from sklearn_ssimae.datasets._folders import check_good_folder
 
 
 def run(options: Namespace) -> int:
@@ -27,6 +28,7 @@ def run(options: Namespace) -> int:
         )
     detector = make_detector(options)
     images = list_images(options.good)
+    check_good_folder(options.good)
     with saving(options.output) as save:
         if options.minutes:
             if options.checkpoint and options.checkpoint.exists():

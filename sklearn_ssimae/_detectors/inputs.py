@@ -51,7 +51,7 @@ class Inputs(Parameters):
             rows = validate_data(self, X, reset=reset, dtype="numeric", skip_check_array=stored)
             shape = None if reset else self.image_shape_
             if shape is None:
-                shape = collection.resolve_image_shape(self.image_shape, rows.shape[1])
+                shape = collection.resolve_image_shape(self.image_shape, *rows.shape[::-1])
             if reset:
                 self.image_shape_ = shape
             return (collection.stored_rows if stored else collection.images_of_rows)(rows, shape)

@@ -33,7 +33,7 @@ from sklearn_ssimae._detectors.framing import FramesOfRows, framed
 from sklearn_ssimae._detectors.names import NamesOfRows
 from sklearn_ssimae._images.collection import resolve_image_shape
 from sklearn_ssimae._images.containers import plain
-from sklearn_ssimae._images.labels import check_mask_shapes, good_images, score_maps
+from sklearn_ssimae._images.labels import learnable, score_maps
 from sklearn_ssimae.metrics import Images, as_map
 
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
@@ -180,8 +180,7 @@ class ResidualThresholder(
         task = self._init_callback_context()
         task.call_on_fit_task_begin(estimator=self, X=X, y=y)
         maps = self._read(X, reset=True)
-        good = good_images(y, len(maps))
-        check_mask_shapes(y, maps)
+        good = learnable(y, maps)
         if self.threshold is not None:
             self._learnt = None
         elif good.any():

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_ssimae._images.labels import good_images, is_masks
+from sklearn_ssimae._images.collection import ImageCollection
+from sklearn_ssimae._images.labels import good_images, is_masks, warn_of_zeros_and_ones
 from sklearn_ssimae._networks.own_state import own_state
 from sklearn_ssimae._writing import replacing
 from sklearn_ssimae.inspection._report.cards import inspect, make_cards, names_of
@@ -98,7 +99,7 @@ default=None
     _check_arguments(detector, images, good, max_images)
     with replacing(Path(path)) as temporary:
         collection = detector._check_fitted_input(images)
-        defective = None if masks is None else _defective(masks, len(collection))
+        defective = None if masks is None else _defective(masks, collection)
         good_scores = np.array([]) if good is None else -np.asarray(detector.score_samples(good))
         drawn_masks = masks if is_masks(masks) else None
         found, shown = inspect(detector, collection, drawn_masks, int(max_images))
@@ -132,8 +133,9 @@ def _check_arguments(detector: Any, images: Any, good: Any, max_images: int) -> 
         raise ValueError(f"max_images must be an integer of at least 1, got {max_images!r}.")
 
 
-def _defective(masks: Any, n_images: int) -> np.ndarray:
+def _defective(masks: Any, images: ImageCollection) -> np.ndarray:
     """Whether each image is defective by its mask or label."""
+    n_images = len(images)
     if not is_masks(masks) and np.ndim(masks) != 1:
         raise ValueError(
             f"masks has the shape {np.shape(masks)}. Give masks (n, h, w), a list of masks (h, w), "
@@ -143,4 +145,5 @@ def _defective(masks: Any, n_images: int) -> np.ndarray:
         raise ValueError(f"There are {len(masks)} masks for {n_images} images.")
     if is_masks(masks):
         return np.array([as_mask(masks[i], i, "masks").any() for i in range(n_images)])
+    warn_of_zeros_and_ones(masks, images)
     return ~good_images(masks, n_images)
