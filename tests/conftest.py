@@ -38,6 +38,9 @@ def cls(request):
 
 def pytest_report_header(config):
     """pytest-xdist does not print how many tests are deselected."""
-    if config.option.markexpr == "not browser":
-        return "browser: tests in a Chromium are left out; run them by `pytest -m browser`"
+    if config.option.markexpr == "not slow and not browser":
+        return (
+            "left out: slow tests and tests in a Chromium; run them by `pytest -m slow` and "
+            "`pytest -m browser`"
+        )
     return None
