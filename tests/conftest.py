@@ -17,6 +17,8 @@ from shared import DETECTORS  # noqa: E402
 
 from sklearn_ssimae._detectors import choice  # noqa: E402
 
+ALL_TILES = choice._TILES
+
 
 @pytest.fixture(scope="module", autouse=True)
 def few_drawn_defects(request):
@@ -26,8 +28,14 @@ def few_drawn_defects(request):
     """
     with pytest.MonkeyPatch.context() as patch:
         if not getattr(request.module, "DRAWS_ALL_DEFECTS", False):
-            patch.setattr(choice, "_TILES", choice._TILES // 16)
+            patch.setattr(choice, "_TILES", ALL_TILES // 16)
         yield
+
+
+@pytest.fixture
+def all_drawn_defects(monkeypatch):
+    """All of them in one test: one that compares with fits in other processes, for example."""
+    monkeypatch.setattr(choice, "_TILES", ALL_TILES)
 
 
 @pytest.fixture(params=DETECTORS, ids=lambda cls: cls.__name__)

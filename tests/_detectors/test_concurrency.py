@@ -13,8 +13,6 @@ from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_ssimae import SSIMAutoencoderDetector
 
-# As the processes do that fit here.
-DRAWS_ALL_DEFECTS = True
 METHODS = ["transform", "reconstruct", "segment", "score_samples", "decision_function", "predict"]
 N_THREADS = 8
 
@@ -62,7 +60,7 @@ def test_joblib_scores(fitted, backend):
 
 
 @pytest.mark.parametrize("backend", ["loky", "threading"])
-def test_joblib_fits(backend):
+def test_joblib_fits(backend, all_drawn_defects):
     """Fits at the same time do not disturb each other."""
     X = cuts(4, 20, 24)
     detectors = [cheap(SSIMAutoencoderDetector, random_state=seed) for seed in range(4)]

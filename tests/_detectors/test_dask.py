@@ -24,8 +24,6 @@ from sklearn_ssimae.model_selection import pixel_scorer
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-# As the processes do that fit here.
-DRAWS_ALL_DEFECTS = True
 METHODS = [
     "transform",
     "segment",
@@ -277,7 +275,7 @@ def test_a_worker_killed_in_the_middle(client, detector, tmp_path):
 
 
 @pytest.mark.slow
-def test_search_on_the_cluster(client):
+def test_search_on_the_cluster(client, all_drawn_defects):
     X = surface(n=6)
     masks = np.zeros(X.shape, bool)
     masks[::2, 5:9, 5:9] = True
