@@ -50,7 +50,7 @@ def test_eight_threads_on_one_detector(fitted, method):
                 np.testing.assert_array_equal(result, alone)
 
 
-@pytest.mark.parametrize("backend", ["loky", "threading"])
+@pytest.mark.parametrize("backend", [pytest.param("loky", marks=pytest.mark.slow), "threading"])
 def test_joblib_scores(fitted, backend):
     batches = [cuts(2, 20 + i, 24) for i in range(4)]
     expected = [fitted.transform(batch) for batch in batches]
@@ -59,7 +59,7 @@ def test_joblib_scores(fitted, backend):
         np.testing.assert_array_equal(maps, alone)
 
 
-@pytest.mark.parametrize("backend", ["loky", "threading"])
+@pytest.mark.parametrize("backend", [pytest.param("loky", marks=pytest.mark.slow), "threading"])
 def test_joblib_fits(backend, all_drawn_defects):
     """Fits at the same time do not disturb each other."""
     X = cuts(4, 20, 24)

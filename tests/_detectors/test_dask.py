@@ -202,6 +202,7 @@ def test_not_fitted():
         L2AutoencoderDetector().transform(da.zeros((3, 24, 32)))
 
 
+@pytest.mark.slow
 def test_dask_is_not_imported_without_need():
     code = """
         import sys
