@@ -42,7 +42,12 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("detector", DETECTORS, ids=IDS)
+# A battery takes as long as hundreds of other tests: one of them is not slow.
+@pytest.mark.parametrize(
+    "detector",
+    [DETECTORS[0], *(pytest.param(detector, marks=pytest.mark.slow) for detector in DETECTORS[1:])],
+    ids=IDS,
+)
 def test_all_checks(detector):
     """The battery, and that none of it was skipped."""
     results = estimator_checks.check_estimator(detector, on_skip=None, on_fail="raise")
