@@ -173,13 +173,20 @@ class MapMaker:
 
     def maps(self, images: Iterable[tuple[Tag, Tensor]]) -> Iterator[tuple[Tag, Tensor]]:
         """Finished maps (h, w) of images (c, h, w), which are tagged as in `reconstruct`."""
+        for tag, _, found in self.maps_and_values(images):
+            yield tag, found
+
+    def maps_and_values(
+        self, images: Iterable[tuple[Tag, Tensor]]
+    ) -> Iterator[tuple[Tag, Tensor, Tensor]]:
+        """As `maps`, with the averaged values (k, h, w) of the image itself before each map."""
         for tag, image, values in self.reconstruct(images):
             found = self._map(image, values)
             if self.level is not None and bool((found > self.level).any()):
                 repaired = repair(image[None], values[None], found[None], self.level)[0]
                 for _, _, again in self.reconstruct([(tag, repaired)]):
                     found = self._map(image, again)
-            yield tag, found
+            yield tag, values, found
 
     def _map(self, image: Tensor, values: Tensor) -> Tensor:
         residuals = self.compare(image[None], values[None])

@@ -310,5 +310,6 @@ def test_skops_is_missing(ssimae, photos, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "skops.io", None)
     outcome = ssimae("train", photos / "good", "-o", tmp_path / "d.skops", *CHEAP)
     assert outcome.status == 2
-    assert 'pip install "sklearn-ssimae[skops]"' in outcome.error
+    assert "Run pip install skops, or, " in outcome.error
+    assert 'pip install -e ".[skops]"' in outcome.error
     assert outcome.output == ""

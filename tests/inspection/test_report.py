@@ -148,6 +148,7 @@ class TestFile:
         assert facts == {
             "Detector": "L2AutoencoderDetector",
             "Its threshold": f"{detector.threshold_:.4g}",
+            "It rests on": detector.threshold_basis_,
             "Images inspected": "6",
             "Good images beside them": "2",
             "Made with": f"sklearn-ssimae {__version__}",
@@ -295,12 +296,12 @@ class TestErrors:
     def test_folder_that_cannot_be_written(self, detector, path, monkeypatch):
         """Known before an image is read."""
 
-        def refuse(self):
+        def refuse(self, **_):
             raise PermissionError(13, "Permission denied", str(self))
 
         # The superuser may write everywhere.
         monkeypatch.setattr("pathlib.Path.touch", refuse)
-        monkeypatch.setattr(detector, "_maps", pytest.fail)
+        monkeypatch.setattr(detector, "_map_maker", pytest.fail)
         with pytest.raises(PermissionError, match=r"cannot be written \(Permission denied\)"):
             write_report(path, detector, IMAGES)
 
@@ -316,11 +317,13 @@ class TestErrors:
     def test_nothing_half_written(self, detector, path, monkeypatch):
         """An error, or Ctrl-C, while the file is being written."""
 
-        def interrupt(images):
+        def interrupt(*_, **__):
             assert [entry.suffix for entry in path.parent.iterdir()] == [".tmp"]
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(detector, "reconstruct", interrupt, raising=False)
+        monkeypatch.setattr(
+            "sklearn_ssimae.inspection._report.report.make_cards", lambda *_: iter(interrupt, None)
+        )
         with pytest.raises(KeyboardInterrupt):
             write_report(path, detector, IMAGES)
         assert not list(path.parent.iterdir())

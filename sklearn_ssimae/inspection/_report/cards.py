@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import heapq
-import math
 import os
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from os import PathLike
@@ -17,20 +15,21 @@ from sklearn_ssimae._images.collection import ImageCollection
 from sklearn_ssimae.inspection._plotting import visible
 from sklearn_ssimae.inspection._report.images import encode_bytes, encode_picture, pool
 from sklearn_ssimae.inspection._report.scale import Scale
+from sklearn_ssimae.inspection._report.seeing import Seen
 from sklearn_ssimae.metrics import Images, as_mask
 
 # Longest side of a map in the file. At it the maps of most images fit into their bytes.
 _MAP_SIDE = 320
 # Bytes of an image's parts, 60 kB together when they are written as text.
 _PHOTO_BYTES, _RECONSTRUCTION_BYTES, _MAP_BYTES = 19_000, 5_000, 19_000
-# Images that are reconstructed at once: small ones fill the network's batches together, large
-# ones are few.
-_BLOCK_PIXELS = 2**20
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What is kept of an image that will be shown: its map and its mask, pooled by `factor`."""
+    """What is kept of an image that may be shown: its map and its mask, pooled by `factor`.
+
+    The photograph and the reconstruction are kept as they stand in the file.
+    """
 
     index: int
     score: float
@@ -38,79 +37,76 @@ class Shown:
     factor: int
     residual: np.ndarray
     mask: np.ndarray | None
+    photo: str
+    reconstruction: str
 
 
-def inspect(
-    detector: Any, images: ImageCollection, masks: Images | None, max_images: int
-) -> tuple[np.ndarray, list[Shown]]:
-    """The scores of all images, and the most anomalous images, in falling order."""
-    scores: list[float] = []
-    heap: list[tuple[float, int, Shown]] = []
-    for index, residual in enumerate(detector._maps(images)):
-        mask = None if masks is None else _mask(masks, index, residual.shape)
-        scores.append(float(residual.max()))
-        if len(heap) == max_images and scores[-1] <= heap[0][0]:
-            continue
-        factor = -(-max(residual.shape) // _MAP_SIDE)
-        shown = Shown(
-            index,
-            scores[-1],
-            residual.shape,
-            factor,
-            pool(residual, factor),
-            None if mask is None else pool(mask, factor),
-        )
+class MostAnomalous:
+    """The scores of all images, and what is shown of those with the highest ones.
+
+    Images are added one at a time, and none of them is kept.
+    """
+
+    def __init__(self, detector: Any, max_images: int) -> None:
+        self.scores: list[float] = []
+        self._detector = detector
+        self._max_images = max_images
+        self._heap: list[tuple[float, int, Shown]] = []
+
+    def add(self, seen: Seen, mask: np.ndarray | None) -> None:
+        """Take the next image, with its mask (h, w) if there is one."""
+        index, score = len(self.scores), float(seen.residual.max())
+        self.scores.append(score)
+        heap, is_full = self._heap, len(self._heap) == self._max_images
+        if is_full and score <= heap[0][0]:
+            return
         # Of equal scores the earlier image is kept, and comes first.
-        add = heapq.heappush if len(heap) < max_images else heapq.heapreplace
-        add(heap, (shown.score, -index, shown))
-    return np.array(scores), [shown for *_, shown in sorted(heap, reverse=True)]
+        add = heapq.heapreplace if is_full else heapq.heappush
+        add(heap, (score, -index, self._show(index, score, seen, mask)))
+
+    def shown(self) -> list[Shown]:
+        """The most anomalous images, in falling order."""
+        return [shown for *_, shown in sorted(self._heap, reverse=True)]
+
+    def _show(self, index: int, score: float, seen: Seen, mask: np.ndarray | None) -> Shown:
+        factor = -(-max(seen.residual.shape) // _MAP_SIDE)
+        data_range = self._detector.data_range_
+        photo = visible(seen.image, data_range)
+        redrawn = visible(seen.reconstruction(self._detector), data_range)
+        return Shown(
+            index,
+            score,
+            seen.residual.shape,
+            factor,
+            pool(seen.residual, factor),
+            None if mask is None else pool(mask, factor),
+            encode_picture(photo, _PHOTO_BYTES),
+            encode_picture(redrawn, _RECONSTRUCTION_BYTES),
+        )
 
 
-def _mask(masks: Images, index: int, shape: tuple[int, ...]) -> np.ndarray:
+def mask_of(masks: Images, index: int, shape: tuple[int, ...]) -> np.ndarray:
+    """The mask of an image, which must have its shape (h, w)."""
     mask = as_mask(masks[index], index, "masks")
     if mask.shape != shape:
         raise ValueError(f"masks[{index}] has the shape {mask.shape}, its image {shape}.")
     return mask
 
 
-def make_cards(
-    detector: Any, images: ImageCollection, shown: list[Shown], scale: Scale
-) -> Iterator[dict[str, Any]]:
+def make_cards(shown: list[Shown], scale: Scale) -> Iterator[dict[str, Any]]:
     """What the page needs of each image that is shown."""
-    for block in _blocks(shown):
-        pictures = [images[item.index] for item in block]
-        with warnings.catch_warnings():
-            # Of values out of range, say: that was said when the images were inspected.
-            warnings.simplefilter("ignore", UserWarning)
-            reconstructions = detector.reconstruct(pictures)
-        for item, picture, reconstruction in zip(block, pictures, reconstructions, strict=True):
-            photo = visible(picture, detector.data_range_)
-            redrawn = visible(reconstruction, detector.data_range_)
-            yield {
-                "index": item.index,
-                "score": item.score,
-                "shape": item.shape,
-                "payload": {
-                    "shape": item.shape,
-                    "photo": encode_picture(photo, _PHOTO_BYTES),
-                    "reconstruction": encode_picture(redrawn, _RECONSTRUCTION_BYTES),
-                    **_encode_planes(item, scale),
-                },
-            }
-
-
-def _blocks(shown: list[Shown]) -> Iterator[list[Shown]]:
-    """Consecutive images of about `_BLOCK_PIXELS` together."""
-    block: list[Shown] = []
-    n_pixels = 0
     for item in shown:
-        block.append(item)
-        n_pixels += math.prod(item.shape)
-        if n_pixels >= _BLOCK_PIXELS:
-            yield block
-            block, n_pixels = [], 0
-    if block:
-        yield block
+        yield {
+            "index": item.index,
+            "score": item.score,
+            "shape": item.shape,
+            "payload": {
+                "shape": item.shape,
+                "photo": item.photo,
+                "reconstruction": item.reconstruction,
+                **_encode_planes(item, scale),
+            },
+        }
 
 
 def _encode_planes(item: Shown, scale: Scale) -> dict[str, Any]:

@@ -9,12 +9,66 @@ from typing import Any
 
 import numpy as np
 
+from sklearn_ssimae._images.collection import ImageCollection
 from sklearn_ssimae._images.labels import good_images, is_masks
 from sklearn_ssimae._writing import replacing
-from sklearn_ssimae.inspection._report.cards import inspect, make_cards, names_of
+from sklearn_ssimae.inspection._report.cards import MostAnomalous, make_cards, mask_of, names_of
 from sklearn_ssimae.inspection._report.page import Scores, render
 from sklearn_ssimae.inspection._report.scale import make_scale
+from sklearn_ssimae.inspection._report.seeing import Seen, see
 from sklearn_ssimae.metrics import as_mask
+
+_MAX_IMAGES = 200
+
+
+class Report:
+    """A report that grows by one image at a time, while the images are inspected.
+
+    What it holds in memory grows with the images shown, and by a number for each of the others.
+
+    Parameters
+    ----------
+    detector : detector
+    max_images : int, default=200
+        Number of images shown at most.
+    """
+
+    def __init__(self, detector: Any, max_images: int = _MAX_IMAGES) -> None:
+        self._detector = detector
+        self._found = MostAnomalous(detector, max_images)
+
+    def add(self, seen: Seen, mask: np.ndarray | None = None) -> None:
+        """Take the next image, with its mask (h, w) if there is one."""
+        self._found.add(seen, mask)
+
+    def write(
+        self,
+        file: Path,
+        images: ImageCollection,
+        *,
+        good_scores: np.ndarray,
+        defective: np.ndarray | None = None,
+        has_masks: bool = False,
+    ) -> None:
+        """Write the page; of `images`, those that were added, only the names are asked for."""
+        threshold = float(self._detector.threshold_)
+        scores = Scores(np.array(self._found.scores), good_scores, defective)
+        scale = make_scale(np.concatenate([scores.inspected, good_scores]), threshold)
+        shown = self._found.shown()
+        page = render(
+            scores,
+            scale,
+            detector=type(self._detector).__name__,
+            threshold=threshold,
+            threshold_basis=self._detector.threshold_basis_,
+            cards=make_cards(shown, scale),
+            n_shown=len(shown),
+            names=names_of(images),
+            has_masks=has_masks,
+        )
+        # File names may hold bytes that are no UTF-8.
+        with open(file, "w", encoding="utf-8", errors="replace", newline="\n") as text:
+            text.writelines(page)
 
 
 def write_report(
@@ -24,7 +78,7 @@ def write_report(
     *,
     masks: Any = None,
     good: Any = None,
-    max_images: int = 200,
+    max_images: int = _MAX_IMAGES,
 ) -> None:
     """Write an HTML file in which the threshold can be moved.
 
@@ -99,22 +153,17 @@ default=None
         defective = None if masks is None else _defective(masks, len(collection))
         good_scores = np.array([]) if good is None else -np.asarray(detector.score_samples(good))
         drawn_masks = masks if is_masks(masks) else None
-        found, shown = inspect(detector, collection, drawn_masks, int(max_images))
-        scores = Scores(found, good_scores, defective)
-        scale = make_scale(np.concatenate([found, good_scores]), float(detector.threshold_))
-        page = render(
-            scores,
-            scale,
-            detector=type(detector).__name__,
-            threshold=float(detector.threshold_),
-            cards=make_cards(detector, collection, shown, scale),
-            n_shown=len(shown),
-            names=names_of(collection),
+        report = Report(detector, int(max_images))
+        for index, seen in enumerate(see(detector, collection)):
+            shape = seen.residual.shape
+            report.add(seen, None if drawn_masks is None else mask_of(drawn_masks, index, shape))
+        report.write(
+            temporary,
+            collection,
+            good_scores=good_scores,
+            defective=defective,
             has_masks=drawn_masks is not None,
         )
-        # File names may hold bytes that are no UTF-8.
-        with open(temporary, "w", encoding="utf-8", errors="replace", newline="\n") as file:
-            file.writelines(page)
 
 
 def _check_arguments(detector: Any, images: Any, good: Any, max_images: int) -> None:
