@@ -58,7 +58,7 @@ def run(options: Namespace) -> int:
         f"{counts['good']} good, {counts['defect']} with defects, {counts['']} not inspected; "
         f"threshold {detector.threshold_:.6g}; {table}"
     )
-    if report and reported:
+    if report and report.n_images:
         place = options.output / "report.html"
         with replacing(place) as temporary:
             # Some of them may have gone since.

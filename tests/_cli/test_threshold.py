@@ -42,9 +42,7 @@ def test_a_rate(ssimae, photos, detector, detector_file, tmp_path, more, rate):
         ("0.25", "0.25 of good images, by rank among the largest residuals of 4 good images"),
     ],
 )  # fmt: skip
-def test_what_old_and_new_threshold_rest_on(
-    ssimae, photos, detector_file, tmp_path, rate, rests_on
-):
+def test_what_old_and_new_threshold_rest_on(ssimae, photos, detector_file, tmp_path, rate, basis):
     first, second = tmp_path / "first.skops", tmp_path / "second.skops"
     one = tmp_path / "good"
     one.mkdir()

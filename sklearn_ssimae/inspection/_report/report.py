@@ -37,6 +37,11 @@ class Report:
         self._detector = detector
         self._found = MostAnomalous(detector, max_images)
 
+    @property
+    def n_images(self) -> int:
+        """Number of images that were added."""
+        return len(self._found.scores)
+
     def add(self, seen: Seen, mask: np.ndarray | None = None) -> None:
         """Take the next image, with its mask (h, w) if there is one."""
         self._found.add(seen, mask)
