@@ -103,7 +103,7 @@ def test_info_of_a_threshold_that_rests_on_one_image(ssimae, detector, tmp_path)
     assert lines["threshold"] == f"{learnt.threshold_:.6g}"
     assert lines["rests on"].startswith("exceeded by 0.01 of good images, extrapolated")
     assert "It rests on 1 image alone" in lines["rests on"]
-    plain = clone(learnt).set_params(threshold=1.0, residual="plain", smoothing=1.0)
+    plain = L2AutoencoderDetector(**CHEAPEST, threshold=1.0, residual="plain", smoothing=1.0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         plain.fit(np.random.default_rng(0).random((2, 48, 56))).set_params(threshold=None)

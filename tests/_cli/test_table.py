@@ -114,11 +114,12 @@ class FullDisk(io.FileIO):
 def test_a_full_disk_leaves_no_part_of_a_row(path, monkeypatch, goes_on):
     write(path, good("a.png"))
     content = path.read_bytes()
-    monkeypatch.setattr(
-        type(path), "open", lambda self, mode, buffering: FullDisk(self, mode.replace("b", ""))
-    )
     FullDisk.room = 30 if goes_on else len(content) + 30
     rows = [good("image_of_a_long_name.png")] if goes_on else [good("a.png"), good("b" * 40)]
-    with pytest.raises(OSError, match="No space left"):
-        write(path, *rows, goes_on=goes_on)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            type(path), "open", lambda self, mode, buffering: FullDisk(self, mode.replace("b", ""))
+        )
+        with pytest.raises(OSError, match="No space left"):
+            write(path, *rows, goes_on=goes_on)
     assert path.read_bytes() == content
