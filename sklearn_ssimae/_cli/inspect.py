@@ -15,6 +15,8 @@ from sklearn_ssimae._cli.arrivals import common_folder, find_images, watch
 from sklearn_ssimae._cli.files import load_detector
 from sklearn_ssimae._cli.main import ERROR
 from sklearn_ssimae._cli.results import TABLE, Results, Row, earlier_paths
+from sklearn_ssimae._cli.truths import Masks, find_masks, inspected_folder
+from sklearn_ssimae.datasets._folders import _MaskFiles
 from sklearn_ssimae.inspection import write_report
 
 # Their patches share batches: fewer would leave batches of small images half empty, more take
@@ -26,14 +28,20 @@ def run(options: Namespace) -> int:
     """Inspect images that are there, or a folder as they arrive."""
     if bool(options.images) == bool(options.watch):
         raise ValueError("Give images, or folders of images, or --watch DIR.")
+    if options.masks_from and not options.report:
+        raise ValueError("--masks-from is for the report: give --report too.")
     detector = load_detector(options.detector)
     table = options.output / TABLE
     groups: Iterable[list[str]]
+    sources = [inspected_folder(source) for source in options.images or [options.watch]]
+    root = common_folder(sources)
+    masks = None
     if options.watch:
         groups = watch(options.watch, options.output, earlier_paths(table))
     else:
-        groups = [find_images(options.images, options.output)]
-    root = common_folder(options.images or [options.watch])
+        groups = [find_images(sources, options.output)]
+        if options.report:  # what is wrong with a mask is told before hours of inspection
+            masks = find_masks(groups[0], root, options.masks_from)
     counts: Counter[str] = Counter()
     inspected = []
     try:
@@ -52,9 +60,9 @@ def run(options: Namespace) -> int:
     )
     present = [path for path in inspected if Path(path).is_file()]
     if present:
-        report = options.output / "report.html"
-        write_report(report, detector, present)
-        print(f"report: {report}")
+        if options.watch:
+            masks = find_masks(present, root, options.masks_from)
+        _report(options, detector, present, masks)
     if counts[""]:
         return ERROR
     return int(options.fail_on_defect and counts["defect"] > 0)
@@ -77,6 +85,22 @@ def maps_or_errors(detector: Any, paths: list[str]) -> list[np.ndarray | Excepti
         if len(paths) == 1:
             return [error]
     return [found for path in paths for found in maps_or_errors(detector, [path])]
+
+
+def _report(options: Namespace, detector: Any, paths: list[str], masks: Masks | None) -> None:
+    report = options.output / "report.html"
+    files = None if masks is None else [masks[path] for path in paths]
+    write_report(
+        report,
+        detector,
+        paths,
+        masks=None if files is None else _MaskFiles(paths, files),
+        detector_file=options.detector,
+    )
+    print(f"report: {report}")
+    if files is not None:
+        n_masks = len(paths) - files.count(None)
+        print(f"masks: {n_masks} of {len(paths)} images have one; the others count as good")
 
 
 def _tell(row: Row) -> None:

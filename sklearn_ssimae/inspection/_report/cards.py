@@ -177,8 +177,8 @@ def _as_row(region: Region) -> list[float]:
 def _identity(images: ImageCollection, index: int) -> dict[str, Any]:
     """What an image is known by: of a file its path, size and hash, of an array the hash."""
     if not is_file(images, index):
-        pixels = np.ascontiguousarray(images[index])
-        return {"path": None, "bytes": None, "sha256": hashlib.sha256(pixels).hexdigest()}
+        digest = hashlib.sha256(images[index].tobytes()).hexdigest()
+        return {"path": None, "bytes": None, "sha256": digest}
     path = os.fspath(images.items[index])
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,7 +17,6 @@ from markupsafe import Markup
 from sklearn_ssimae._version import __version__
 from sklearn_ssimae.inspection._report.scale import Scale
 
-
 # In the order in which they stand in the file.
 _STYLES = ("report.css", "cards.css", "viewer.css", "print.css")
 _SCRIPTS = ("codec.js", "report.js", "verdicts.js", "viewer.js", "list.js")

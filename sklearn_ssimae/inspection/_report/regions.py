@@ -60,10 +60,11 @@ def parts_to_keep(
     residual: np.ndarray, regions: list[Region], mask: np.ndarray | None
 ) -> list[Box]:
     """Boxes with some margin around regions and true defects, or else around the largest value."""
-    # Half of them for defects, which may all have been missed.
-    boxes = [region.box for region in regions[: _N_PARTS // 2 if mask is not None else _N_PARTS]]
+    boxes = [region.box for region in regions]
     if mask is not None:
-        boxes += _boxes(ndimage.label(mask, structure=_EIGHT_NEIGHBOURS)[0])
+        # Room for defects, which may all have been missed.
+        defects = _boxes(ndimage.label(mask, structure=_EIGHT_NEIGHBOURS)[0])
+        boxes = boxes[: _N_PARTS // 2] + defects + boxes[_N_PARTS // 2 :]
     if not boxes:
         y, x = np.unravel_index(residual.argmax(), residual.shape)
         boxes = [Box(int(x), int(y), 1, 1)]

@@ -134,7 +134,8 @@ default=None
         drawn_masks = masks if is_masks(masks) else None
         gathering = Gathering(detector, int(max_images))
         for index, residual in enumerate(detector._maps(collection)):
-            gathering.add(collection, index, residual, _mask(drawn_masks, index, residual.shape))
+            mask = _mask(drawn_masks, collection, index, residual)
+            gathering.add(collection, index, residual, mask)
         folder, names = names_of(collection)
         origin = Origin(
             type(detector).__name__,
@@ -186,12 +187,16 @@ def _sha256(path: str | PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _mask(masks: Images | None, index: int, shape: tuple[int, ...]) -> np.ndarray | None:
+def _mask(
+    masks: Images | None, images: ImageCollection, index: int, residual: np.ndarray
+) -> np.ndarray | None:
     if masks is None:
         return None
     mask = as_mask(masks[index], index, "masks")
-    if mask.shape != shape:
-        raise ValueError(f"masks[{index}] has the shape {mask.shape}, its image {shape}.")
+    if mask.shape != residual.shape:
+        raise ValueError(
+            f"masks[{index}] has the shape {mask.shape}, {images.name(index)} {residual.shape}."
+        )
     return mask
 
 

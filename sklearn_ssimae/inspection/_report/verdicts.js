@@ -85,7 +85,7 @@ function press(buttons, verdict) {
 function showVerdict(card) {
   const verdict = verdictOn(card);
   press(card.element.querySelectorAll("[data-verdict]"), verdict);
-  setText(card.element.querySelector(".judged"), `Verdict: ${VERDICTS[verdict] ?? "none"}`);
+  setText(card.element.querySelector(".judged"), verdict ? `Verdict: ${VERDICTS[verdict]}` : "");
 }
 
 // What the verdicts come to at the threshold in force: skipped images count nowhere.
