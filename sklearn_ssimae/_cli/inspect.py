@@ -8,16 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import numpy as np
-
 from sklearn_ssimae._cli.arrivals import common_folder, find_images, watch
 from sklearn_ssimae._cli.files import check_folder, load_detector
 from sklearn_ssimae._cli.main import ERROR
+from sklearn_ssimae._cli.reporting import GrowingReport
 from sklearn_ssimae._cli.results import Results
 from sklearn_ssimae._cli.table import TABLE, Row, go_on_with
-from sklearn_ssimae._images.collection import ImageCollection
-from sklearn_ssimae._writing import replacing
-from sklearn_ssimae.inspection._report import Report, Seen, see
+from sklearn_ssimae._cli.truths import inspected_folder
+from sklearn_ssimae.inspection._report import Seen, see
 
 # Their patches share batches: fewer would leave batches of small images half empty, more take
 # memory.
@@ -30,27 +28,29 @@ def run(options: Namespace) -> int:
     """Inspect images that are there, or a folder as they arrive."""
     if bool(options.images) == bool(options.watch):
         raise ValueError("Give images, or folders of images, or --watch DIR.")
+    if options.masks_from and not options.report:
+        raise ValueError("--masks-from is for the report: give --report too.")
     detector = load_detector(options.detector)
     table = options.output / TABLE
     groups: Iterable[list[str]]
+    sources = [inspected_folder(source) for source in options.images or [options.watch]]
+    root = common_folder(sources)
+    report = GrowingReport(options, detector, root) if options.report else None
     if options.watch:
         check_folder(options.watch)
         groups = watch(options.watch, options.output, go_on_with(table))
     else:
-        groups = [find_images(options.images, options.output)]
-    root = common_folder(options.images or [options.watch])
+        groups = [find_images(sources, options.output)]
+        if report:
+            report.find_masks(groups[0])
     counts: Counter[str] = Counter()
-    reported: list[str] = []
-    report = Report(detector) if options.report else None
     try:
         with Results(options, root, detector.threshold_) as results:
             for row, seen in inspect(detector, groups, results, report is not None):
                 _tell(row)
                 counts[row["label"]] += 1
                 if report and seen:
-                    # First the name: Ctrl-C may come between the two.
-                    reported.append(row["path"])
-                    report.add(seen)
+                    report.add(row["path"], seen)
     except KeyboardInterrupt:
         if not options.watch:
             raise
@@ -58,13 +58,8 @@ def run(options: Namespace) -> int:
         f"{counts['good']} good, {counts['defect']} with defects, {counts['']} not inspected; "
         f"threshold {detector.threshold_:.6g}; {table}"
     )
-    if report and report.n_images:
-        place = options.output / "report.html"
-        with replacing(place) as temporary:
-            # Some of them may have gone since.
-            images = ImageCollection(reported, "sequence")
-            report.write(temporary, images, good_scores=np.array([]))
-        print(f"report: {place}")
+    if report:
+        report.write()
     if counts[""]:
         return ERROR
     return int(options.fail_on_defect and counts["defect"] > 0)

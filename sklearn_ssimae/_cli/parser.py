@@ -113,7 +113,15 @@ def _add_inspect(commands: Any) -> None:
     add(
         "--report",
         action="store_true",
-        help="OUT/report.html: a page on which the threshold can be moved",
+        help="OUT/report.html: a page on which the threshold can be moved and the images judged",
+    )
+    add(
+        "--masks-from",
+        type=Path,
+        metavar="DIR",
+        help="folder of true masks for the report, laid out as the images: NAME_mask.png or "
+        "NAME.png, not black on defects; images without one count as good. In the layout of "
+        "MVTec AD masks are found without it",
     )
     add(
         "--watch",

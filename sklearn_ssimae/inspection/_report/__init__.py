@@ -6,7 +6,8 @@ keeps what the page shows of it, `scale.py` chooses the thresholds that the slid
 `report.css` and `report.js`.
 """
 
-from sklearn_ssimae.inspection._report.report import Report, write_report
+from sklearn_ssimae.inspection._report.cards import Gathering
+from sklearn_ssimae.inspection._report.report import mask_of, write_page, write_report
 from sklearn_ssimae.inspection._report.seeing import Seen, see
 
-__all__ = ["Report", "Seen", "see", "write_report"]
+__all__ = ["Gathering", "Seen", "mask_of", "see", "write_page", "write_report"]
