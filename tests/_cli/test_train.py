@@ -40,7 +40,7 @@ def test_the_file_holds_what_fit_makes(ssimae, photos, tmp_path):
     assert detector.get_params() == {**expected.get_params(), "verbose": 1}
     np.testing.assert_array_equal(detector.score_samples(good), expected.score_samples(good))
     assert files_in(tmp_path) == {"detector.skops"}
-    *progress, summary = outcome.output.splitlines()
+    *progress, summary, _ = outcome.output.splitlines()
     assert [line.endswith(" s left") for line in progress if "epoch" in line] == [True, True]
     assert f"2 epochs of 3 good images, threshold {detector.threshold_:.6g}" in summary
 
