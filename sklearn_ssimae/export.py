@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from sklearn_ssimae._detectors.base import BaseDetector
+from sklearn_ssimae._extras import install_hint
 from sklearn_ssimae._maps.counting import blank, nearest_counting
 from sklearn_ssimae._maps.filters import resize
 from sklearn_ssimae._maps.making import repair
@@ -60,8 +61,8 @@ def to_onnx(detector: Any, path: str | os.PathLike[str], image_shape: tuple[int,
         images have another number of channels than the training images, or another size than the
         detector's region. When `min_area` is set, which no graph can hold.
     ImportError
-        When the packages that write ONNX files are not installed; ``pip install
-        sklearn-ssimae[onnx]`` brings them.
+        When the packages that write ONNX files are not installed: onnx and onnxscript, which
+        the extra ``onnx`` installs.
     OSError
         When the file cannot be written.
 
@@ -143,8 +144,7 @@ def _import_onnx() -> Any:
         return import_module("onnx")
     except ImportError as error:
         raise ImportError(
-            f"to_onnx needs packages that are not installed ({error}). Run "
-            "pip install sklearn-ssimae[onnx]"
+            f"to_onnx needs packages that are not installed ({error}). {install_hint('onnx')}"
         ) from error
 
 

@@ -300,7 +300,7 @@ def test_other_number_of_channels(fitted, n_channels, image_shape, message):
 @pytest.mark.parametrize("package", ["onnx", "onnxscript"])
 def test_missing_packages(fitted, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ImportError, match=rf"{package}.*pip install sklearn-ssimae\[onnx\]"):
+    with pytest.raises(ImportError, match=rf'{package}.*pip install onnx .*-e "\.\[onnx\]"'):
         to_onnx(fitted["l2", 1], "detector.onnx", (32, 32))
 
 

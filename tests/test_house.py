@@ -11,7 +11,7 @@ import sklearn_ssimae
 
 ROOT = Path(sklearn_ssimae.__file__).parent
 MODULES = sorted(path for path in ROOT.rglob("*.py"))
-# What a room may import of ours; `_version` and rooms of its own are open to all.
+# What a room may import of ours; `_version`, `_extras` and rooms of its own are open to all.
 ALLOWED = {
     "_maps": set(),
     "_networks": set(),
@@ -54,7 +54,7 @@ def arrows():
     found = {}
     for path in MODULES:
         room = room_of(path)
-        found.setdefault(room, set()).update(rooms_imported(path) - {room, "_version"})
+        found.setdefault(room, set()).update(rooms_imported(path) - {room, "_version", "_extras"})
     return found
 
 

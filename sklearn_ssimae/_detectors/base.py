@@ -31,7 +31,7 @@ from sklearn_ssimae._detectors.deciding import Deciding
 from sklearn_ssimae._detectors.docs import DOC_LINK_TEMPLATE
 from sklearn_ssimae._detectors.fit import Fit
 from sklearn_ssimae._detectors.framing import FramesOfRows, framed
-from sklearn_ssimae._detectors.inputs import Inputs
+from sklearn_ssimae._detectors.inputs import Given, Inputs
 from sklearn_ssimae._detectors.kept import KeptParts
 from sklearn_ssimae._detectors.names import NamesOfPixels
 from sklearn_ssimae._images.collection import ImageCollection
@@ -274,7 +274,7 @@ class BaseDetector(
         prepare = self._preparation()
         maker = self._map_maker()
         results = []
-        planes_of_images = ((seen.image, planes) for seen, planes in self._planes(images))
+        planes_of_images = ((given.image, planes) for given, planes in self._planes(images))
         averages = maker.average(maker.split(planes_of_images), maker.comparison.reconstruct)
         for (image, _), _, planes in averages:
             full = resize(planes, image.shape[:2]).permute(1, 2, 0).cpu().numpy()
@@ -351,15 +351,23 @@ class BaseDetector(
 
     def _maps(self, images: ImageCollection, maker: MapMaker | None = None) -> Iterator[np.ndarray]:
         """Finished residual maps (h, w), at the size of the images."""
+        for _, residual, _ in self._maps_and_values(images, maker):
+            yield residual
+
+    def _maps_and_values(
+        self, images: ImageCollection, maker: MapMaker | None = None
+    ) -> Iterator[tuple[Given, np.ndarray, Tensor]]:
+        """Each image, its finished map (h, w), and what the map was compared from (k, h', w')."""
         maker = maker or self._map_maker()
         logarithmic = maker.comparison.gives_logarithms
         threshold = self._threshold_in_force()
-        for seen, finished in maker.maps(self._planes(images)):
-            full = resize(finished[None], seen.image.shape[:2])
-            counts = None if seen.counts is None else torch.from_numpy(seen.counts).to(full.device)
-            inside = blank(full, counts, logarithmic=logarithmic)[0].cpu().numpy()
-            found = maker.without_small_regions(inside, threshold=threshold)
-            yield found.astype(output_dtype(seen.image), copy=False)
+        for given, values, found in maker.maps_and_values(self._planes(images)):
+            full = resize(found[None], given.image.shape[:2])
+            counts = given.counts
+            inside = None if counts is None else torch.from_numpy(counts).to(full.device)
+            residual = blank(full, inside, logarithmic=logarithmic)[0].cpu().numpy()
+            residual = maker.without_small_regions(residual, threshold=threshold)
+            yield given, residual.astype(output_dtype(given.image), copy=False), values
 
     # scikit-learn -------------------------------------------------------------------------
 

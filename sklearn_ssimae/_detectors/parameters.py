@@ -147,6 +147,14 @@ class Parameters:
         return self._learnt.table
 
     @property
+    def threshold_basis_(self) -> str:
+        """What `threshold_` rests on, in words."""
+        learnt = self._learnt
+        if self.threshold is not None:
+            return "set by the parameter threshold, not learnt"
+        return learnt.rests_on.removeprefix(f"threshold {learnt.threshold:.4g}: ")
+
+    @property
     def _learnt(self) -> Calibration:
         if not hasattr(self, "_calibration"):
             raise AttributeError(f"This {type(self).__name__} is not fitted.")

@@ -192,13 +192,20 @@ class MapMaker:
 
         Of images that do not count everywhere, the planes are those of `with_counts`.
         """
+        for tag, _, found in self.maps_and_values(images):
+            yield tag, found
+
+    def maps_and_values(
+        self, images: Iterable[tuple[Tag, Tensor]]
+    ) -> Iterator[tuple[Tag, Tensor, Tensor]]:
+        """As `maps`, with the averaged values (k, h, w) of the image itself before each map."""
         for (tag, counts), image, values in self.reconstruct(self.split(images)):
             found = self._map(image, values, counts)
             if self.level is not None and bool((found > self.level).any()):
                 repaired = repair(image[None], values[None], found[None], self.level)[0]
                 for _, _, again in self.reconstruct([(tag, repaired)]):
                     found = self._map(image, again, counts)
-            yield tag, found
+            yield tag, values, found
 
     def without_small_regions(
         self, residual: np.ndarray, *, threshold: float = math.inf, share: float = 1.0

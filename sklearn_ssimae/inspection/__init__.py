@@ -2,8 +2,8 @@
 
 `find_defects` lists defects with their sizes. `write_report` writes an HTML file in which the
 threshold can be moved. The classes follow scikit-learn's displays: a class method computes and
-draws, the object keeps what was computed, and `plot` draws it again. They need matplotlib,
-``pip install "sklearn-ssimae[plot]"``.
+draws, the object keeps what was computed, and `plot` draws it again. They need matplotlib, which
+the extra ``plot`` installs.
 
 Colour scales are cividis, whose lightness rises evenly and which looks much the same to
 colour-blind eyes; yellow is anomalous in all of them. Outlines differ by their dashes as well
