@@ -16,6 +16,7 @@ the keys G, D and S; save the verdicts as a table.
 from __future__ import annotations
 
 import sys
+from contextlib import chdir
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -42,11 +43,14 @@ def main(path: Path, **parameters: Any) -> None:
     learnt, kept = cloth(24, 0), cloth(20, 1)
     faulty, sound = cloth(16, 2, defects=True), cloth(8, 3)
     detector = SSIMAutoencoderDetector(**{**SHORT, **parameters}).fit(learnt.images)
-    with TemporaryDirectory() as folder:
+    path = path.resolve()
+    # The report names its folder and files as they are given.
+    with TemporaryDirectory() as folder, chdir(folder):
+        Path("cloth").mkdir()
         files = []
         for made in (faulty, sound):
             for index, (image, kind) in enumerate(zip(made.images, made.kinds, strict=True)):
-                files.append(Path(folder) / f"{kind}-{index}.png")
+                files.append(Path("cloth") / f"{kind}-{index}.png")
                 Image.fromarray(image).save(files[-1])
         masks = np.concatenate([faulty.masks, sound.masks])
         write_report(path, detector, files, masks=masks, good=kept.images)
