@@ -138,26 +138,37 @@ function neighbours(codes, rows, columns) {
   return [least, most];
 }
 
-// The border of the pixels above a level as a path of an SVG file, in blocks of pixels.
+// The border of the pixels above a level as a path of an SVG file, in blocks of pixels: closed
+// lines from corner to corner, along which dashes run on.
 function outlinePath(codes, above, [rows, columns]) {
   const isIn = (row, column) => row >= 0 && row < rows && column >= 0 && column < columns
     && codes[row * columns + column] > above;
-  const parts = [];
-  // Edges between neighbours along one axis, joined to strokes along the other.
-  const follow = (nLines, nSteps, isEdge, stroke) => {
-    for (let line = 0; line <= nLines; line++) {
-      for (let step = 0, start = -1; step <= nSteps; step++) {
-        const edge = step < nSteps && isEdge(line, step);
-        if (edge && start < 0) start = step;
-        if (edge || start < 0) continue;
-        parts.push(stroke(line, start, step));
-        start = -1;
-      }
+  const width = columns + 1, next = new Map();
+  // Where two pixels touch at a corner only, two lines go on from it.
+  const link = (from, to) => (next.has(from) ? next.get(from).push(to) : next.set(from, [to]));
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) {
+      if (!isIn(row, column)) continue;
+      const corner = row * width + column, below = corner + width;
+      if (!isIn(row - 1, column)) link(corner, corner + 1);
+      if (!isIn(row, column + 1)) link(corner + 1, below + 1);
+      if (!isIn(row + 1, column)) link(below + 1, below);
+      if (!isIn(row, column - 1)) link(below, corner);
     }
-  };
-  follow(rows, columns, (row, column) => isIn(row - 1, column) !== isIn(row, column),
-    (row, from, to) => `M${from} ${row}H${to}`);
-  follow(columns, rows, (column, row) => isIn(row, column - 1) !== isIn(row, column),
-    (column, from, to) => `M${column} ${from}V${to}`);
-  return parts.join("");
+  }
+  const lines = [];
+  const point = (corner) => `${corner % width} ${Math.floor(corner / width)}`;
+  for (const [start, ends] of next) {
+    while (ends.length) {
+      let line = `M${point(start)}`, at = start, step = 0;
+      do {
+        const to = next.get(at).pop();
+        if (step && to - at !== step) line += `L${point(at)}`;
+        step = to - at;
+        at = to;
+      } while (at !== start);
+      lines.push(`${line}Z`);
+    }
+  }
+  return lines.join("");
 }

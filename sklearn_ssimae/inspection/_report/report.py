@@ -94,21 +94,20 @@ default=None
 
     ``verdicts.csv`` has a row for each image that was judged, and one for each region:
 
-    ========================  ==================================================================
-    path                      the image, as it was given
-    verdict                   ``good``, ``defect`` or ``skip``
-    region                    empty for the image, else the region's number: 1 has the largest
-                              residual
-    x, y, width, height       box of the region, in pixels from the upper left corner
-    score                     largest residual in the image or the region
-    label                     ``defect`` if the score is above `threshold`, else ``good``
-    threshold                 in force when the file was saved: where the slider stood
-    sha256, bytes             SHA-256 and size of the image's file; of an array, SHA-256 of its
-                              values
-    report                    the report's identifier
-    detector, detector_sha256  `detector_file` and the SHA-256 of its bytes, if it was given
-    detector_threshold        the detector's own, at which the regions were found
-    ========================  ==================================================================
+    ===================  =======================================================================
+    path                 the image, as it was given
+    verdict              ``good``, ``defect`` or ``skip``
+    region               empty for the image, else the region's number: 1 has the largest residual
+    x, y, width, height  box of the region, in pixels from the upper left corner
+    score                largest residual in the image or the region
+    label                ``defect`` if the score is above `threshold`, else ``good``
+    threshold            in force when the file was saved: where the slider stood
+    sha256, bytes        SHA-256 and size of the image's file; of an array, SHA-256 of its values
+    report               the report's identifier
+    detector             `detector_file`, if it was given
+    detector_sha256      SHA-256 of its bytes
+    detector_threshold   the detector's own, at which the regions were found
+    ===================  =======================================================================
 
     Nothing is written before the last image was inspected, and the file appears at once.
 

@@ -11,7 +11,7 @@ const undoable = [];
 function readVerdicts() {
   try {
     localStorage.setItem(KEPT_AS, localStorage.getItem(KEPT_AS) ?? "{}");
-    verdicts = JSON.parse(localStorage.getItem(KEPT_AS));
+    verdicts = JSON.parse(localStorage.getItem(KEPT_AS)) ?? {};
   } catch {
     isKept = false;
   }
