@@ -25,7 +25,7 @@ from sklearn_ssimae._maps.making import MapMaker
 from sklearn_ssimae._maps.settings import MapSettings
 from sklearn_ssimae.datasets._drawing import MIN_SIDE
 
-# Pixels of whole images, at most, and images, at least, that profiles and threshold are learnt from.
+# Pixels of whole images, at most, and images, at least, that all is learnt from.
 _PIXELS = 2**26
 _LEAST_IMAGES = 5
 # A resized pixel of which so large a share counts counts.
