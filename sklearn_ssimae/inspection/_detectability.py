@@ -22,6 +22,8 @@ _OF_EACH = 120
 _DRAWN = _OF_EACH * (len(KINDS) + len(FADED))
 # Good images that are drawn into, at least, if there are so many.
 _LEAST_IMAGES = 10
+# Copies of an image that are drawn before the detector sees them: small ones share batches.
+_BATCH = 8
 
 
 def detectability(
@@ -200,17 +202,23 @@ class Trials:
         image, counts = given
         low, high = self.detector._preparation().range_of(image, self.images.name(index))
         canvas = np.clip((image.astype(np.float64) - low) / (high - low), 0, 1)
-        n_places = self._drawer.n_places(image.shape)
+        n_copies = math.ceil(_DRAWN / len(self) / self._drawer.n_places(image.shape))
         hits = []
-        for _ in range(math.ceil(_DRAWN / len(self) / n_places)):
-            altered, drawn = self._drawer(canvas, counts)
-            changed = (altered != canvas).any(axis=-1)
-            pixels = altered * (high - low) + low
-            defective = image.copy()
-            defective[changed] = (np.rint(pixels) if image.dtype.kind in "iu" else pixels)[changed]
-            (residual,) = self.detector._maps(_one_image(defective, counts), maker)
-            new = (residual > threshold) & ~before
-            hits += [(defect, bool(new[defect.box][defect.mask].any())) for defect in drawn]
+        for first in range(0, n_copies, _BATCH):
+            copies, all_drawn = [], []
+            for _ in range(first, min(first + _BATCH, n_copies)):
+                altered, drawn = self._drawer(canvas, counts)
+                changed = (altered != canvas).any(axis=-1)
+                pixels = altered * (high - low) + low
+                defective = image.copy()
+                is_whole = image.dtype.kind in "iu"
+                defective[changed] = (np.rint(pixels) if is_whole else pixels)[changed]
+                copies.append(defective)
+                all_drawn.append(drawn)
+            maps = self.detector._maps(_collected(copies, counts), maker)
+            for drawn, residual in zip(all_drawn, maps, strict=True):
+                new = (residual > threshold) & ~before
+                hits += [(defect, bool(new[defect.box][defect.mask].any())) for defect in drawn]
         # All at once: an image that was interrupted does not count.
         self._hits += hits
         self.n_marked += bool(before.any())
@@ -234,7 +242,7 @@ class Trials:
             )
 
 
-def _one_image(image: np.ndarray, counts: np.ndarray | None) -> ImageCollection:
-    """A collection of an image (h, w, c), of which some pixels may not count."""
-    images = sequence_of_images([image])
-    return images if counts is None else images.with_marks(lambda _: ~counts)
+def _collected(images: list[np.ndarray], counts: np.ndarray | None) -> ImageCollection:
+    """A collection of images (h, w, c) of one size, of which some pixels may not count."""
+    collected = sequence_of_images(images)
+    return collected if counts is None else collected.with_marks(lambda _: ~counts)

@@ -127,7 +127,9 @@ class Drawer:
 
     def _next(self) -> tuple[str, bool]:
         if not self._turns:
-            kinds = [kind for kind in KINDS if self._drawn[kind] or self._failures[kind] < _GIVEN_UP]
+            kinds = [
+                kind for kind in KINDS if self._drawn[kind] or self._failures[kind] < _GIVEN_UP
+            ]
             turns = [(kind, False) for kind in kinds]
             turns += [(kind, True) for kind in kinds if kind in FADED]
             self._turns = [turns[index] for index in self.random.permutation(len(turns))]
@@ -151,7 +153,9 @@ class Drawer:
         """A square of that side in the middle half of a place, or as near to it as it fits."""
         largest = place[0].stop - place[0].start
         low = min(largest // 4, (largest - side) // 2)
-        begins = [along.start + self.random.randint(low, largest - side - low + 1) for along in place]
+        begins = [
+            along.start + self.random.randint(low, largest - side - low + 1) for along in place
+        ]
         rows, columns = (slice(begin, begin + side) for begin in begins)
         return rows, columns
 
@@ -162,5 +166,5 @@ def _is_inside(mask: np.ndarray) -> bool:
     inside = []
     for lines, side in ((rows, mask.shape[0]), (columns, mask.shape[1])):
         middle = (lines[0] + lines[-1]) / 2 / side
-        inside.append(0 < lines[0] and lines[-1] < side - 1 and _MIDDLE[0] < middle < _MIDDLE[1])
+        inside.append(lines[0] > 0 and lines[-1] < side - 1 and _MIDDLE[0] < middle < _MIDDLE[1])
     return all(inside)

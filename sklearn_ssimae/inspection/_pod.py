@@ -22,6 +22,7 @@ from scipy.stats import chi2
 _SLOPES = (0.05, 100.0)
 # Log-odds at the middle of the sizes, at most.
 _LARGEST_ODDS = 60.0
+_PENALTY = 0.5
 _OFTEN, _CONFIDENCE = 0.9, 0.95
 
 
@@ -100,7 +101,7 @@ def _log_likelihood(level: float, slope: float, places: np.ndarray, hits: np.nda
     weights = np.exp(logs[0] + logs[1])
     total = weights.sum()
     spread = (weights * (places - (weights * places).sum() / total) ** 2).sum()
-    penalty = 0.5 * math.log(max(total * spread, 1e-300))
+    penalty = _PENALTY * math.log(max(total * spread, 1e-300))
     return float(np.where(hits, *logs).sum()) + penalty
 
 
