@@ -378,8 +378,8 @@ class BaseDetector(
         >>> import numpy as np
         >>> from scipy.stats import false_discovery_control
         >>> from sklearn_ssimae import L2AutoencoderDetector
-        >>> stripes = np.tile(0.5 + 0.3 * np.sin(np.arange(64)), (20, 64, 1))
-        >>> stripes += np.random.default_rng(0).normal(scale=0.02, size=stripes.shape)
+        >>> phases = np.arange(20)[:, None, None] * np.ones((64, 64))
+        >>> stripes = 0.5 + 0.3 * np.sin(np.arange(64) + phases)
         >>> detector = L2AutoencoderDetector(
         ...     patch_size=32, latent_dim=4, n_patches=100, max_iter=5, random_state=0
         ... ).fit(stripes[:10])

@@ -1,9 +1,9 @@
 """Pictures of what detectors see: residual maps, SSIM's factors, curves, thresholds, a report.
 
-`find_defects` lists defects with their sizes, `detectability` says which sizes are found. `write_report` writes an HTML file in which the
-threshold can be moved. The classes follow scikit-learn's displays: a class method computes and
-draws, the object keeps what was computed, and `plot` draws it again. They need matplotlib, which
-the extra ``plot`` installs.
+`find_defects` lists defects with their sizes, `detectability` says which sizes are found.
+`write_report` writes an HTML file in which the threshold can be moved. The classes follow
+scikit-learn's displays: a class method computes and draws, the object keeps what was computed, and
+`plot` draws it again. They need matplotlib, which the extra ``plot`` installs.
 
 Colour scales are cividis, whose lightness rises evenly and which looks much the same to
 colour-blind eyes; yellow is anomalous in all of them. Outlines differ by their dashes as well

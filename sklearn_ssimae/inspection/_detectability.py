@@ -52,7 +52,7 @@ def detectability(
 
         - ``sizes`` (n,): of the defects that were drawn, in pixels of the images: the square root
           of the area. It is about 0.9 diameters of a blot. None are drawn of a kind that
-          cannot be seen: flat material shows no dent, patch, blur or grain;
+          cannot be seen: flat material shows no patch, blur or grain;
         - ``hits`` (n,): whether a pixel on the defect is marked that is not in the good image;
         - ``contrasts`` (n,): mean absolute change of a defect's pixels, as a share of the
           range from black to white;
@@ -104,8 +104,8 @@ def detectability(
     >>> import numpy as np
     >>> from sklearn_ssimae import L2AutoencoderDetector
     >>> from sklearn_ssimae.inspection import detectability
-    >>> stripes = np.tile(0.5 + 0.3 * np.sin(np.arange(64)), (12, 64, 1))
-    >>> stripes += np.random.default_rng(0).normal(scale=0.02, size=stripes.shape)
+    >>> phases = np.arange(12)[:, None, None] * np.ones((64, 64))
+    >>> stripes = 0.5 + 0.3 * np.sin(np.arange(64) + phases)
     >>> detector = L2AutoencoderDetector(
     ...     patch_size=32, latent_dim=4, n_patches=100, max_iter=5, random_state=0
     ... ).fit(stripes[:8])
@@ -228,8 +228,8 @@ class Trials:
         n_trained = int(np.isin(self.images.short_digests(self._chosen), remembered).sum())
         if n_trained:
             warnings.warn(
-                f"{n_trained} of {len(self)} images were trained on, so the figures are too good to "
-                "be true. Give good images that the detector has not seen.",
+                f"{n_trained} of {len(self)} images were trained on, so the figures are too good "
+                "to be true. Give good images that the detector has not seen.",
                 UserWarning,
                 stacklevel=4,
             )

@@ -17,6 +17,8 @@ KINDS = ("scratch", "thread", *BLOTS)
 FADED = ("stain", "dent")
 # Radii of blots, as shares of the patch's side. Larger ones leave no good material in a patch.
 _RADII = (1 / 64, 1 / 2)
+# In pixels: of smaller ones hardly a pixel is seen.
+_LEAST_RADIUS = 1.5
 # Side of the square that a blot is drawn in, in radii, and the largest radius in sides.
 _ROOM, _LARGEST = 8, 1 / 4
 # Where the middle of a blot may lie in its square: it must not be cut off.
@@ -127,11 +129,13 @@ class Drawer:
 
     def _next(self) -> tuple[str, bool]:
         if not self._turns:
-            kinds = [
-                kind for kind in KINDS if self._drawn[kind] or self._failures[kind] < _GIVEN_UP
-            ]
-            turns = [(kind, False) for kind in kinds]
-            turns += [(kind, True) for kind in kinds if kind in FADED]
+            given_up = {
+                kind
+                for kind in KINDS
+                if not self._drawn[kind] and self._failures[kind] >= _GIVEN_UP
+            }
+            turns = [(kind, False) for kind in KINDS if kind not in given_up]
+            turns += [(kind, True) for kind in FADED if kind not in given_up]
             self._turns = [turns[index] for index in self.random.permutation(len(turns))]
         return self._turns.pop()
 
@@ -144,6 +148,7 @@ class Drawer:
             side = round(np.exp(self.random.uniform(*np.log([MIN_SIDE, largest]))))
             return self._square(place, side), PAINTERS[kind]
         least, most = (share * self.patch_size for share in _RADII)
+        least = max(least, _LEAST_RADIUS)
         radius = np.exp(self.random.uniform(*np.log([least, max(least, most)])))
         radius = min(radius, _LARGEST * largest)
         side = int(np.clip(round(_ROOM * radius), MIN_SIDE, largest))
@@ -153,10 +158,11 @@ class Drawer:
         """A square of that side in the middle half of a place, or as near to it as it fits."""
         largest = place[0].stop - place[0].start
         low = min(largest // 4, (largest - side) // 2)
-        begins = [
-            along.start + self.random.randint(low, largest - side - low + 1) for along in place
-        ]
-        rows, columns = (slice(begin, begin + side) for begin in begins)
+        offsets = self.random.randint(low, largest - side - low + 1, size=2)
+        rows, columns = (
+            slice(along.start + offset, along.start + offset + side)
+            for along, offset in zip(place, offsets.tolist(), strict=True)
+        )
         return rows, columns
 
 
