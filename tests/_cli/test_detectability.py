@@ -22,7 +22,7 @@ def own_file(detector_file, tmp_path):
 
 
 def test_table_json_and_picture(ssimae, photos, own_file, tmp_path):
-    """The same folder as the detector's: `ssimae info` quotes it, as long as the file is the same."""
+    """`ssimae info` quotes what lies beside the file, as long as that is the same."""
     good = photos / "test/b"
     outcome = ssimae("detectability", own_file, good, "-o", tmp_path, "--mm-per-pixel", 0.5)
     assert outcome.status == 0
