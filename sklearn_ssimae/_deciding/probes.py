@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 from scipy import ndimage
@@ -23,7 +23,14 @@ from sklearn_ssimae.datasets._drawing import (
 _RADII = (1 / 16, 1 / 2)
 # Of the shorter side of the image that is drawn on, at most: so much must stay good around it.
 _LARGEST = 0.35
-_Blot = Callable[[np.ndarray, np.random.RandomState, float], tuple[np.ndarray, np.ndarray]]
+
+
+class _Blot(Protocol):
+    """As a `Painter`, with the radius in units of the image's shorter side."""
+
+    def __call__(
+        self, canvas: np.ndarray, random: np.random.RandomState, radius: float
+    ) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 def make_probes(patch_size: int) -> dict[str, Painter]:

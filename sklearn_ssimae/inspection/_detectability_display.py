@@ -140,7 +140,7 @@ class DetectabilityDisplay:
         for ax in grid[n_panels:]:
             ax.remove()
         self.axes_ = grid[:n_panels]
-        self.curves_ = {}
+        self.curves_: dict[str, Any] = {}
         for ax, (kind, found) in zip(self.axes_, self.found.items(), strict=False):
             self._draw_curve(ax, kind, found)
         for ax, kind in zip(self.axes_[len(self.found) :], maps, strict=True):

@@ -142,4 +142,5 @@ def _profile(place: float, places: np.ndarray, hits: np.ndarray) -> float:
     def loss(slope: float) -> float:
         return -_log_likelihood(level, math.exp(slope), offsets, hits)
 
-    return -float(minimize_scalar(loss, bounds=np.log(_SLOPES), method="bounded").fun)
+    bounds = (math.log(_SLOPES[0]), math.log(_SLOPES[1]))
+    return -float(minimize_scalar(loss, bounds=bounds, method="bounded").fun)

@@ -1,0 +1,33 @@
+"""Measures and draws which drawn defects are found in made cloth, in millimetres::
+
+python docs/images/detectability.py  # some minutes of one core
+"""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+from sklearn_ssimae import SSIMAutoencoderDetector
+from sklearn_ssimae.datasets import make_fabric
+from sklearn_ssimae.inspection import DetectabilityDisplay
+
+PICTURE = Path(__file__).with_suffix(".png")
+# A camera that sees 51 mm of cloth on 512 pixels.
+MM_PER_PIXEL = 0.1
+
+
+def main():
+    good = make_fabric(30, size=512, random_state=0).images
+    detector = SSIMAutoencoderDetector(patch_size=64, random_state=0, verbose=1).fit(good[:20])
+    figure = plt.figure(figsize=(13, 8), layout="constrained")
+    display = DetectabilityDisplay.from_estimator(
+        detector, good[20:], mm_per_pixel=MM_PER_PIXEL, random_state=0, figure=figure
+    )
+    for kind, found in display.found.items():
+        sizes = (f"{found[name]:.2f}" for name in ("a50", "a90", "a90_95"))
+        print(f"{kind:<10}", *sizes)
+    figure.savefig(PICTURE, dpi=100)
+
+
+if __name__ == "__main__":
+    main()
