@@ -1,6 +1,6 @@
 """
-A report of cloth, in which the threshold can be moved
-======================================================
+A report of cloth, in which the threshold can be moved and the images judged
+============================================================================
 
 A detector learns good cloth for some seconds and looks for the faults of weaving in other pieces.
 :func:`~sklearn_ssimae.inspection.write_report` writes what it finds into one HTML file, which is
@@ -9,7 +9,8 @@ shown :ref:`at the line <report-of-cloth>`::
     python examples/report_of_cloth.py cloth.html
 
 Move the slider down, and the faults that were missed are found, until good cloth is called
-defective too.
+defective too. Click an image to see it at full size; say what it is by the buttons below it or by
+the keys G, D and S; save the verdicts as a table.
 """
 
 from __future__ import annotations
