@@ -278,7 +278,7 @@ def test_folder_that_cannot_be_written(ssimae, photos, tmp_path, monkeypatch):
         (None, "There is no folder"),
         ({}, "holds no images"),
         ({"notes.txt": b"12"}, "holds no images"),
-        ({"0.png": b"no image"}, "cannot be read"),
+        ({"0.png": b"no image"}, "0.png is not a readable image"),
     ],
     ids=["missing", "empty", "no images", "damaged"],
 )

@@ -309,7 +309,7 @@ class TestErrors:
         for path, image in zip(paths, IMAGES, strict=False):
             Image.fromarray(image).save(path)
         paths[2].write_bytes(paths[2].read_bytes()[:200])
-        with pytest.raises(OSError, match=r"image 2 cannot be read: '.*2.png'"):
+        with pytest.raises(OSError, match=r"2\.png is not a readable image"):
             write_report(tmp_path / "report.html", detector, paths)
         assert not (tmp_path / "report.html").exists()
 
