@@ -52,7 +52,8 @@ class BorderProfile:
     """
 
     def __init__(self, values: np.ndarray, *, logarithmic: bool = False) -> None:
-        self.values = np.asarray(values, dtype=np.float32)
+        # A copy: torch takes no memory that cannot be written to, such as a mapped file's.
+        self.values = np.array(values, dtype=np.float32)
         self.logarithmic = logarithmic
 
     @property
@@ -126,7 +127,7 @@ class BorderProfile:
 
     def expected(self, height: int, width: int) -> Tensor:
         """The profile laid out over an image: (height, width)."""
-        top, right, bottom, left = torch.tensor(self.values)
+        top, right, bottom, left = torch.from_numpy(self.values)
         # Profiles fall: where borders are alike, the nearest one's is the greatest.
         return torch.maximum(_laid_out(top, bottom, height)[:, None], _laid_out(left, right, width))
 

@@ -44,9 +44,10 @@ class LookProfile:
     def __init__(
         self, logarithms: np.ndarray, low: np.ndarray, high: np.ndarray, sigma: float
     ) -> None:
-        self.logarithms = np.asarray(logarithms, dtype=np.float32)
-        self.low = np.asarray(low, dtype=np.float32)
-        self.high = np.asarray(high, dtype=np.float32)
+        # Copies: torch takes no memory that cannot be written to, such as a mapped file's.
+        self.logarithms = np.array(logarithms, dtype=np.float32)
+        self.low = np.array(low, dtype=np.float32)
+        self.high = np.array(high, dtype=np.float32)
         self.sigma = sigma
 
     @classmethod
@@ -99,7 +100,7 @@ class LookProfile:
         """The profile laid out over reconstructions (n, c, h, w): (n, h, w)."""
         looks = look_of(reconstructions, self.sigma).movedim(1, -1)
         places = _place(looks, self.low, self.high).flip(-1)  # columns come first
-        table = torch.tensor(self.logarithms).to(looks).expand(looks.shape[0], 1, -1, -1)
+        table = torch.from_numpy(self.logarithms).to(looks).expand(looks.shape[0], 1, -1, -1)
         logarithms = F.grid_sample(table, places, padding_mode="border", align_corners=True)
         return logarithms[:, 0].exp()
 
@@ -112,7 +113,7 @@ def _quadratic(places: np.ndarray) -> np.ndarray:
 
 def _place(looks: Tensor, low: np.ndarray, high: np.ndarray) -> Tensor:
     """Looks (..., 2) in units of their range, from -1 to 1."""
-    first, last = (torch.tensor(ends).to(looks) for ends in (low, high))
+    first, last = (torch.from_numpy(ends).to(looks) for ends in (low, high))
     return ((looks - first) / (last - first).clamp(min=LEAST) * 2 - 1).clamp(-1, 1)
 
 

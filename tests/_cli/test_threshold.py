@@ -1,7 +1,7 @@
 """``ssimae threshold``."""
 
 import pytest
-from shared_cli import files_in, load
+from shared_cli import files_in, load, whole_category
 
 from sklearn_ssimae.datasets import list_images
 
@@ -25,6 +25,12 @@ def test_a_rate(ssimae, photos, detector, detector_file, tmp_path, more, rate):
     expected.fit_threshold(list_images(photos / "test"), false_alarm_rate=rate)
     assert load(file).threshold_ == expected.threshold_ != detector.threshold_
     assert outcome.output == f"{file}: threshold {expected.threshold_:.6g}\n"
+
+
+def test_a_whole_category(ssimae, photos, detector_file, tmp_path):
+    outcome = ssimae("threshold", detector_file, whole_category(photos, tmp_path), "-o", "d.skops")
+    assert outcome.status == 2
+    assert outcome.error.endswith(f"probably {str(tmp_path / 'grid/train/good')!r}.")
 
 
 def test_the_same_file(ssimae, detector_file, tmp_path):

@@ -9,7 +9,7 @@ import joblib
 import numpy as np
 import pytest
 from PIL import Image
-from shared_cli import CHEAPEST, files_in, load
+from shared_cli import CHEAPEST, files_in, load, whole_category
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_ssimae import (
@@ -270,6 +270,14 @@ def test_folder_that_cannot_be_written(ssimae, photos, tmp_path, monkeypatch):
     assert outcome.status == 2
     assert outcome.error.endswith("d.skops: cannot be written (Permission denied)")
     assert outcome.output == ""
+
+
+def test_a_whole_category(ssimae, photos, tmp_path):
+    category, file = whole_category(photos, tmp_path), tmp_path / "d.skops"
+    outcome = ssimae("train", category, "-o", file, *CHEAP)
+    assert outcome.status == 2
+    assert outcome.error.endswith(f"probably {str(category / 'train/good')!r}.")
+    assert not file.exists()
 
 
 @pytest.mark.parametrize(

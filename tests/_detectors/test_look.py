@@ -2,14 +2,17 @@
 
 import pickle
 
+import joblib
 import numpy as np
 import onnxruntime
 import pytest
 import skops.io
+import torch
 from shared import cheap, texture
 
 from sklearn_ssimae import L2AutoencoderDetector, SSIMAutoencoderDetector, VAEDetector
 from sklearn_ssimae._detectors import calibration, choice
+from sklearn_ssimae._maps.look import LookProfile
 from sklearn_ssimae.export import to_onnx
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -76,3 +79,19 @@ def test_without_reconstructions_or_relative_maps_there_is_none(make, params, mo
     detector = cheap(make, **params).fit(texture(4, 32, 40))
     assert not any(row["by_look"] for row in detector.map_choice_)
     assert detector.look_profile_ is None
+
+
+def test_memory_mapped(tmp_path):
+    """No warning of arrays that cannot be written to, which torch gives once a process."""
+    table = np.linspace(-1, 1, 33 * 33, dtype=np.float32).reshape(33, 33)
+    ends = np.array([[0.0, 0.0], [1.0, 0.5]], np.float32)
+    reconstructions = torch.from_numpy(texture(2, 32, 40).astype(np.float32))[:, None]
+    expected = LookProfile(table, *ends, 3.0).expected(reconstructions)
+    joblib.dump([table, *ends], tmp_path / "arrays.joblib")
+    mapped = joblib.load(tmp_path / "arrays.joblib", mmap_mode="r")
+    torch.set_warn_always(True)
+    try:
+        found = LookProfile(*mapped, 3.0).expected(reconstructions)
+    finally:
+        torch.set_warn_always(False)
+    assert torch.equal(found, expected)
