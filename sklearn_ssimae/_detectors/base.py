@@ -112,9 +112,9 @@ class BaseDetector(
             paths of image files. Of an array that is not in memory (np.memmap, zarr, h5py,
             dask), images are read when they are needed.
         y : array-like of shape (n,) or masks of shape (n, h, w) or (n, h·w), default=None
-            Marks images that must not be learnt from: -1 in a label vector, or any
-            True pixel in a mask (a sequence of masks for a sequence of images). Any other
-            y is ignored; of labels that are 0 and 1 alone, a warning says so.
+            Marks what must not be learnt from: -1 in a label vector an image, True in a mask
+            a pixel; the rest of that image is learnt (a sequence of masks for a sequence of
+            images). Any other y is ignored; of labels that are 0 and 1 alone, a warning says so.
 
         Returns
         -------
