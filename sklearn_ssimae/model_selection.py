@@ -18,7 +18,12 @@ from sklearn.pipeline import Pipeline
 from sklearn_ssimae import ResidualThresholder, metrics
 from sklearn_ssimae._deciding.choice import cut_tiles, draw_into, quality_of_kinds
 from sklearn_ssimae._deciding.probes import make_probes
-from sklearn_ssimae._images.labels import good_images_of, in_shape_of, is_masks, unpack
+from sklearn_ssimae._images.labels import (
+    in_shape_of,
+    is_masks,
+    unpack,
+    wholly_good_images_of,
+)
 from sklearn_ssimae.datasets._drawing import MIN_SIDE
 from sklearn_ssimae.metrics import Images
 
@@ -228,11 +233,12 @@ class SyntheticDefectScorer:
 
     def _qualities(self, detector: Any, X: Any, y: Any) -> dict[str, float]:
         """How well each kind of defect is found."""
-        images = good_images_of(detector._check_fitted_input(X), y)
+        images = wholly_good_images_of(detector._check_fitted_input(X), y)
         random = np.random.RandomState(self.random_state)
         patch_size = detector.network_.config["patch_size"]
         planes = (planes for _, planes in detector._planes(images))
-        tiles = cut_tiles(planes, patch_size, random)
+        n_channels = detector.network_.config["n_channels"]
+        tiles = cut_tiles(planes, patch_size, n_channels, random)
         if not tiles:
             raise ValueError(
                 f"{self!r} draws defects into squares of {MIN_SIDE} pixels or more, and none of "

@@ -9,6 +9,7 @@ from itertools import chain
 from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from sklearn_ssimae._deciding.choice import choose_map
@@ -19,7 +20,8 @@ from sklearn_ssimae._deciding.false_alarms import (
 )
 from sklearn_ssimae._deciding.good import learn_good_material
 from sklearn_ssimae._maps.border import Sides
-from sklearn_ssimae._maps.filters import gaussian_smoothing, grey_opening, resize
+from sklearn_ssimae._maps.counting import smooth_counting, unknown
+from sklearn_ssimae._maps.filters import grey_opening, resize
 from sklearn_ssimae._maps.good import GoodMaterial
 from sklearn_ssimae._maps.making import MapMaker
 from sklearn_ssimae._maps.settings import MapSettings
@@ -29,6 +31,8 @@ from sklearn_ssimae.datasets._drawing import MIN_SIDE
 _SAMPLE_BYTES = 512 * 2**20
 # Parts of the kept images that a profile by look is learnt from and applied to by turns.
 _FOLDS = 5
+# A resized pixel of which so large a share counts counts.
+_WHOLLY = 1 - 1e-3
 # Columns of the table that are no kinds of defects, nor settings.
 _NO_KINDS = ("by_look", "by_halves", "second_look", "mean")
 
@@ -107,6 +111,7 @@ class KeptMap(NamedTuple):
     """The smooth residual map of a kept image, and the extent of the finished one."""
 
     extent: Extent
+    #: (h, w), not a number where pixels do not count.
     smooth: Tensor
     #: (k, h, w), what the map was compared from; (0, h, w) where no look is to be learnt.
     values: Tensor
@@ -118,7 +123,7 @@ class KeptImages(Protocol):
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[tuple[Extent, Tensor]]:
-        """Extents of finished maps, and planes (c, h', w') at the network's scale."""
+        """Extents of finished maps, and planes at the network's scale, as of `with_counts`."""
 
     def n_pixels(self) -> float | None:
         """Mean pixels of the whole images at the network's scale; None if they are whole."""
@@ -156,8 +161,8 @@ def calibrate(
     learnt = before
     by_look = before.by_look
     if rng is not None:
-        planes = (planes for _, planes in kept)
-        choice = choose_map(maker, candidates, planes, rng, is_relative=is_relative)
+        whole = (planes for _, planes in kept)
+        choice = choose_map(maker, candidates, whole, rng, is_relative=is_relative)
         if choice is not None:
             chosen: dict[str, Any] = {
                 "smoothing": choice.smoothing,
@@ -178,7 +183,7 @@ def calibrate(
     good = judge.good_material(sample)
     diameter = maker.settings.opening_diameter
     maxima = [
-        GoodMaxima.of(resize(grey_opening(relative, diameter), size)[0].cpu().numpy())
+        _good_maxima(relative, size, diameter)
         for size, relative in chain(judge.by_others(sample, good), judge.judged(maps, good))
     ]
     threshold = false_alarm_threshold(maxima, rate=rate, n_pixels=kept.n_pixels())
@@ -212,12 +217,12 @@ class _Judge:
 
     def smooth_maps(self, kept: KeptImages) -> Iterator[KeptMap]:
         maker = self.maker
-        for extent, planes, values in maker.reconstruct(iter(kept)):
-            residual = maker.compare(planes[None], values[None])[0]
+        for (extent, counts), planes, values in maker.reconstruct(maker.split(iter(kept))):
+            residual = maker.compare(planes[None], values[None])
             if not self.by_look:
                 values = values.new_empty((0, *values.shape[1:]))
-            smooth = gaussian_smoothing(residual, maker.settings.smoothing)
-            yield KeptMap(extent, smooth, values)
+            smooth = smooth_counting(residual, counts, maker.settings.smoothing)
+            yield KeptMap(extent, unknown(smooth, counts)[0], values)
 
     def good_material(
         self, maps: Sequence[KeptMap], *, by_side: bool | None = None
@@ -256,6 +261,17 @@ class _Judge:
             others = [kept for index, kept in enumerate(maps) if index not in fold]
             of_others = self.good_material(others, by_side=good.border.by_side)
             yield from self.judged([maps[index] for index in fold], of_others)
+
+
+def _good_maxima(relative: Tensor, size: tuple[int, int], diameter: int | None) -> GoodMaxima:
+    """Those of a map (1, h, w) as it is before its opening, and is not yet of its final size."""
+    counts = ~relative.isnan()
+    if counts.all():
+        return GoodMaxima.of(resize(grey_opening(relative, diameter), size)[0].cpu().numpy())
+    least = torch.where(counts, relative, torch.inf).min()
+    opened = resize(grey_opening(torch.where(counts, relative, least), diameter), size)
+    inside = resize(counts.to(relative), size) > _WHOLLY
+    return GoodMaxima.of(unknown(opened, inside)[0].cpu().numpy())
 
 
 def _first_bytes(maps: Iterable[KeptMap], n_bytes: int) -> Iterator[KeptMap]:

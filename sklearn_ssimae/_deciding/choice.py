@@ -17,6 +17,7 @@ from torch import Tensor
 from sklearn_ssimae._deciding.false_alarms import GoodMaxima, false_alarm_threshold
 from sklearn_ssimae._deciding.good import learn_good_material
 from sklearn_ssimae._deciding.probes import make_probes
+from sklearn_ssimae._maps.counting import split_counts
 from sklearn_ssimae._maps.filters import gaussian_smoothing
 from sklearn_ssimae._maps.making import MapMaker, repair
 from sklearn_ssimae._maps.settings import MapSettings
@@ -115,7 +116,8 @@ def choose_map(
     candidates : sequence of MapSettings
         The maps to choose from, at least one; those of the same constants side by side.
     planes : iterable of Tensor (c, h, w)
-        Kept images at the network's scale.
+        Kept images at the network's scale, as of `with_counts`: squares that do not count as a
+        whole are left out.
     rng : numpy Generator
     is_relative : bool
         Whether maps are to be relative to what good material shows.
@@ -134,7 +136,7 @@ def choose_map(
     well. By that alone it would win where it levels good material and defects alike.
     """
     random = np.random.RandomState(int(rng.integers(2**31 - 1)))
-    tiles = cut_tiles(planes, maker.patch_size, random)
+    tiles = cut_tiles(planes, maker.patch_size, maker.n_channels, random)
     if not tiles:
         return None
     probes = make_probes(maker.patch_size)
@@ -288,16 +290,22 @@ def _with_means(rows: list[dict[str, Any]], kinds: Collection[str]) -> list[dict
 
 
 def cut_tiles(
-    planes: Iterable[Tensor], patch_size: int, random: np.random.RandomState
+    planes: Iterable[Tensor], patch_size: int, n_channels: int, random: np.random.RandomState
 ) -> list[Tensor]:
-    """Squares of the images, of the side of two patches or of the image's shorter one."""
+    """Squares of the images, of the side of two patches or of the image's shorter one.
+
+    All of a square counts.
+    """
     tiles: list[Tensor] = []
     for image in planes:
         size = min(2 * patch_size, *image.shape[1:])
         if size < MIN_SIDE:
             continue
         rows, columns = (range(0, length - size + 1, size) for length in image.shape[1:])
-        tiles += [image[:, y : y + size, x : x + size] for y in rows for x in columns]
+        squares = [image[:, y : y + size, x : x + size] for y in rows for x in columns]
+        for square, counts in (split_counts(square, n_channels) for square in squares):
+            if counts is None or counts.all():
+                tiles.append(square)
         if len(tiles) > 8 * _TILES:
             break
     if not tiles:

@@ -50,11 +50,13 @@ class GoodMaxima:
 
     @classmethod
     def of(cls, residual: np.ndarray) -> GoodMaxima:
-        """Those of a map (h, w) of at least one pixel."""
+        """Those of a map (h, w); pixels that are not a number do not count, others must."""
         rows, columns = (_cuts(side) for side in residual.shape)
-        blocks = np.maximum.reduceat(np.maximum.reduceat(residual, rows, axis=0), columns, axis=1)
-        variance = float(blocks.var(ddof=1)) if blocks.size > 1 else 0.0
-        return cls(float(blocks.max()), variance, residual.size)
+        blocks = np.fmax.reduceat(np.fmax.reduceat(residual, rows, axis=0), columns, axis=1)
+        counting = blocks[~np.isnan(blocks)]
+        variance = float(counting.var(ddof=1)) if counting.size > 1 else 0.0
+        n_pixels = residual.size - int(np.count_nonzero(np.isnan(residual)))
+        return cls(float(counting.max()), variance, n_pixels)
 
 
 def _cuts(side: int) -> np.ndarray:

@@ -77,8 +77,10 @@ def learn_look(maps: Sequence[tuple[Tensor, Tensor]], *, sigma: float) -> LookPr
     for residual, reconstruction in maps:
         look = look_of(reconstruction[None], sigma)[0].flatten(1).T.cpu().numpy()
         chosen = random.permutation(len(look))[: _POOL // len(maps)]
-        looks.append(look[chosen])
-        residuals.append(residual.flatten().cpu().numpy()[chosen])
+        values = residual.flatten().cpu().numpy()[chosen]
+        counts = ~np.isnan(values)
+        looks.append(look[chosen][counts])
+        residuals.append(values[counts])
     x, y = np.concatenate(looks), np.concatenate(residuals)
     chosen = random.choice(len(y), _PIXELS, p=_shares(x))
     return LookProfile.fit(x[chosen], y[chosen].clip(LEAST), sigma=sigma)

@@ -37,6 +37,7 @@ from sklearn_ssimae._detectors.kept import KeptParts
 from sklearn_ssimae._images.collection import ImageCollection
 from sklearn_ssimae._images.labels import good_images_of, score_maps
 from sklearn_ssimae._images.values import output_dtype
+from sklearn_ssimae._maps.counting import blank
 from sklearn_ssimae._maps.filters import resize
 from sklearn_ssimae._maps.making import MapMaker
 from sklearn_ssimae._networks.autoencoders import REDUCTION, Autoencoder, PatchNetwork
@@ -268,7 +269,9 @@ class BaseDetector(
         prepare = self._preparation()
         maker = self._map_maker()
         results = []
-        for image, _, planes in maker.average(self._planes(images), maker.comparison.reconstruct):
+        planes_of_images = ((seen.image, planes) for seen, planes in self._planes(images))
+        averages = maker.average(maker.split(planes_of_images), maker.comparison.reconstruct)
+        for (image, _), _, planes in averages:
             full = resize(planes, image.shape[:2]).permute(1, 2, 0).cpu().numpy()
             low, high = prepare.range_of(image, "")
             results.append(full.astype(output_dtype(image)) * (high - low) + low)
@@ -343,9 +346,12 @@ class BaseDetector(
     def _maps(self, images: ImageCollection, maker: MapMaker | None = None) -> Iterator[np.ndarray]:
         """Finished residual maps (h, w), at the size of the images."""
         maker = maker or self._map_maker()
-        for image, found in maker.maps(self._planes(images)):
-            full = resize(found[None], image.shape[:2])[0].cpu().numpy()
-            yield full.astype(output_dtype(image), copy=False)
+        logarithmic = maker.comparison.gives_logarithms
+        for seen, found in maker.maps(self._planes(images)):
+            full = resize(found[None], seen.image.shape[:2])
+            counts = None if seen.counts is None else torch.from_numpy(seen.counts).to(full.device)
+            inside = blank(full, counts, logarithmic=logarithmic)[0].cpu().numpy()
+            yield inside.astype(output_dtype(seen.image), copy=False)
 
     # scikit-learn -------------------------------------------------------------------------
 

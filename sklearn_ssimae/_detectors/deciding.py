@@ -56,6 +56,7 @@ class Deciding(Parameters):
             self._make_comparison(),
             settings or self._map_settings(self._calibration),
             patch_size=self.network_.config["patch_size"],
+            n_channels=self.network_.config["n_channels"],
             device=next(self.network_.parameters()).device,
         )
 

@@ -21,7 +21,9 @@ from sklearn_ssimae._detectors.kept import KeptParts
 from sklearn_ssimae._detectors.trainee import Trainee
 from sklearn_ssimae._images.collection import ImageCollection
 from sklearn_ssimae._images.labels import good_images_of
+from sklearn_ssimae._images.region import read_region
 from sklearn_ssimae._images.values import resolve_data_range
+from sklearn_ssimae._maps.counting import split_counts
 from sklearn_ssimae._networks.autoencoders import PatchNetwork
 from sklearn_ssimae._networks.devices import choose_device, to_channels_last, to_device
 from sklearn_ssimae._training.checkpoint import Checkpoint, open_checkpoint
@@ -156,6 +158,7 @@ class Fit:
         detector.loss_curve_ = list(detector.loss_curve_) if self.continues else []
         if not self.continues:
             detector.data_range_ = resolve_data_range(detector.data_range, images)
+            detector.region_ = read_region(detector.region)
             detector._n_channels = self.n_channels
             detector._seed_of_kept = self.seeds[1]
         self.division = self._divide()
@@ -168,12 +171,13 @@ class Fit:
 
         def load(index: int) -> Tensor:
             part = trained[index]
-            return part.of(prepare(images[part.image], images.name(part.image)))
+            return part.of(prepare.of(images, part.image))
 
         return CropSampler(
             load,
             len(trained),
             detector.patch_size,
+            self.n_channels,
             self._make_rng(),
             augment=detector.augment,
         )
@@ -192,7 +196,7 @@ class Fit:
             self._say(f"{len(images) - len(indices)} images are copies of others, and left out")
         division = divide(
             indices,
-            lambda index: prepare(images[index], images.name(index)),
+            lambda index: prepare.of(images, index),
             fraction=detector.validation_fraction,
             patch_size=detector.patch_size,
             rng=np.random.default_rng(self.seeds[1]),
@@ -212,7 +216,8 @@ class Fit:
         """Network, loss and optimizer as they are before the first step."""
         detector, ranks = self.detector, self.ranks
         loss = detector._make_loss(self.n_channels, self.device, self.generator)
-        crops = next(self.sampler.batches(max(detector.n_patches, _N_PROBE), _N_PROBE))
+        batch = next(self.sampler.batches(max(detector.n_patches, _N_PROBE), _N_PROBE))
+        crops, _ = split_counts(batch, self.n_channels)
         ranks.check_equal(lambda: self._identity(crops))
         if not self.continues:
             detector.network_ = self._new_network(crops)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -15,6 +15,13 @@ from sklearn_ssimae._images import collection
 from sklearn_ssimae._images.collection import ImageCollection
 from sklearn_ssimae._images.containers import check_not_one_image, plain
 from sklearn_ssimae._images.values import Preparation
+
+
+class Seen(NamedTuple):
+    """An image (h, w, c), and which of its pixels count, (h, w); None for all."""
+
+    image: np.ndarray
+    counts: np.ndarray | None
 
 
 class Inputs(Parameters):
@@ -62,13 +69,14 @@ class Inputs(Parameters):
 
     def _preparation(self) -> Preparation:
         is_given = self.data_range is not None
-        return Preparation(self.data_range_, self.scale, self._n_channels, is_given)
+        return Preparation(self.data_range_, self.scale, self._n_channels, is_given, self.region_)
 
-    def _planes(self, images: ImageCollection) -> Iterator[tuple[np.ndarray, Tensor]]:
+    def _planes(self, images: ImageCollection) -> Iterator[tuple[Seen, Tensor]]:
         """Each image, and its planes as the network sees them; one at a time."""
         prepare = self._preparation()
         warned = False
         for index, image in enumerate(images):
             name = images.name(index)
             warned = warned or prepare.warn_if_out_of_range(name, image)
-            yield image, prepare(image, name)
+            counts = prepare.counts(images, index, image.shape[:2])
+            yield Seen(image, counts), prepare.counting(prepare(image, name), counts)

@@ -32,23 +32,20 @@ class KeptParts:
         return len(self.parts)
 
     def __iter__(self) -> Iterator[tuple[Extent, Tensor]]:
-        """Extents of finished maps, and planes (c, h', w') at the network's scale."""
+        """Extents of finished maps, and planes at the network's scale, as `Preparation.of`."""
         for part in self.parts:
             yield self._load(part)
 
     def _load(self, part: Part) -> tuple[Extent, Tensor]:
-        image = self.images[part.image]
-        whole = self.prepare(image, self.images.name(part.image))
+        whole = self.prepare.of(self.images, part.image)
         planes = part.of(whole)
-        height, width = planes.shape[1:] if part.is_region else image.shape[:2]
+        size = planes.shape[1:] if part.is_region else self.images[part.image].shape[:2]
+        height, width = size
         return Extent((height, width), part.sides(whole)), planes
 
     def n_pixels(self) -> float | None:
         """Mean pixels of the whole images at the network's scale; None if they are whole."""
         if not any(part.is_region for part in self.parts):
             return None
-        sizes = [
-            self.prepare(self.images[part.image], self.images.name(part.image))[0].numel()
-            for part in self.parts
-        ]
+        sizes = [self.prepare.of(self.images, part.image)[0].numel() for part in self.parts]
         return float(np.mean(sizes))

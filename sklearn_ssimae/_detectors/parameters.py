@@ -41,6 +41,7 @@ class Parameters:
     stride: int | None = None
     aggregate: str = "reconstruction"
     scale: float = 1.0
+    region: Any = None
     residual: str = "relative"
     opening_diameter: int | None = 4
     smoothing: float | str = "auto"
@@ -60,6 +61,7 @@ class Parameters:
     loss_curve_: list[float] = field(init=False)
     trained_on_: dict[str, Any] = field(init=False)
     data_range_: DataRange = field(init=False)
+    region_: np.ndarray | None = field(init=False)
     _input_kind_: Kind = field(init=False)
     image_shape_: tuple[int, ...] | None = field(init=False)
     _n_channels: int = field(init=False)
@@ -85,6 +87,7 @@ class Parameters:
         "stride": [Interval(Integral, 1, None, closed="left"), None],
         "aggregate": [StrOptions({"reconstruction", "residual"})],
         "scale": [Interval(Real, 0, None, closed="neither")],
+        "region": ["array-like", str, PathLike, None],
         "residual": [StrOptions({"relative", "plain"})],
         "opening_diameter": [Interval(Integral, 1, None, closed="left"), None],
         "smoothing": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],

@@ -36,6 +36,7 @@ class Trainee(Protocol):
     contamination: float | str
     threshold: float | None
     data_range: Any
+    region: Any
     device: str
     precision: str
     warm_start: bool
@@ -48,6 +49,7 @@ class Trainee(Protocol):
     loss_curve_: list[float]
     trained_on_: dict[str, Any]
     data_range_: DataRange
+    region_: np.ndarray | None
     _n_channels: int
     _seed_of_kept: int
     _calibration: Calibration

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from sklearn.utils.validation import check_array
 
+from sklearn_ssimae._images.alpha import opaque_pixels
 from sklearn_ssimae._images.containers import check_item, to_array
 from sklearn_ssimae._images.files import is_path, is_picture, read_file, read_picture
 
@@ -33,14 +34,21 @@ class ImageCollection(Sequence[np.ndarray]):
         The container that results are returned in.
     has_channel_axis : bool, default=True
         Whether the images of an array came with an axis of channels.
+    marks : callable, default=None
+        Index to the pixels (h, w) that y marks as defects. None: no pixel is marked.
     """
 
     def __init__(
-        self, images: Sequence[Any] | np.ndarray, kind: Kind, has_channel_axis: bool = True
+        self,
+        images: Sequence[Any] | np.ndarray,
+        kind: Kind,
+        has_channel_axis: bool = True,
+        marks: Callable[[int], np.ndarray] | None = None,
     ) -> None:
         self._images = images
         self.kind = kind
         self.has_channel_axis = has_channel_axis
+        self._marks = marks
 
     def __len__(self) -> int:
         return len(self._images)
@@ -71,13 +79,31 @@ class ImageCollection(Sequence[np.ndarray]):
         kind = f"{image.shape} {image.dtype.str}".encode()
         return hashlib.blake2b(kind + image.tobytes()).digest()
 
+    def counts(self, index: int) -> np.ndarray | None:
+        """Which pixels of an image count, (h, w): opaque ones, unmarked by y. None for all."""
+        item = self._images[index] if self.kind == "sequence" else None
+        opaque = opaque_pixels(item) if is_path(item) or is_picture(item) else None
+        marked = None if self._marks is None else self._marks(index)
+        if marked is None or not marked.any():
+            return opaque
+        return ~marked if opaque is None else opaque & ~marked
+
+    def with_marks(self, marks: Callable[[int], np.ndarray]) -> ImageCollection:
+        """The same images, with pixels that y marks."""
+        return ImageCollection(self._images, self.kind, self.has_channel_axis, marks)
+
     def take(self, indices: np.ndarray) -> ImageCollection:
         """The images at `indices`, in that order, without reading one."""
+        images: Any
         if isinstance(self._images, StoredImages):
-            return ImageCollection(self._images.take(indices), self.kind, self.has_channel_axis)
-        if isinstance(self._images, np.ndarray):
-            return ImageCollection(self._images[indices], self.kind, self.has_channel_axis)
-        return ImageCollection([self._images[i] for i in indices], self.kind)
+            images = self._images.take(indices)
+        elif isinstance(self._images, np.ndarray):
+            images = self._images[indices]
+        else:
+            images = [self._images[i] for i in indices]
+        marks = self._marks
+        taken = None if marks is None else lambda index: marks(int(indices[index]))
+        return ImageCollection(images, self.kind, self.has_channel_axis, taken)
 
     def is_readable(self, index: int) -> bool:
         """Whether an image can (still) be read."""

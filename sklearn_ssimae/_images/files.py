@@ -16,7 +16,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 _READ_AS = {"P": "RGB", "PA": "RGB", "RGBA": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "LA": "L"}
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # What the orientations of the TIFF standard ask for; pixels of the others are as they are shown.
-_UPRIGHT = {
+UPRIGHT = {
     2: lambda image: image[:, ::-1],
     3: lambda image: image[::-1, ::-1],
     4: lambda image: image[::-1],
@@ -40,7 +40,7 @@ def is_picture(item: Any) -> bool:
 def read_file(path: Any, index: int) -> np.ndarray:
     """The pixels of a file, turned upright; alpha is dropped, palettes are resolved."""
     try:
-        if _is_beyond_pillow(path):
+        if is_beyond_pillow(path):
             return _read_tiff(path)
         with Image.open(path) as file:
             return _decode(file)
@@ -100,7 +100,7 @@ def _is_colourful(palette_image: Image.Image) -> bool:
     return bool((rgb != rgb[..., :1]).any())
 
 
-def _is_beyond_pillow(path: Any) -> bool:
+def is_beyond_pillow(path: Any) -> bool:
     """Whether it is a TIFF file of whose values or channels Pillow reads a part, or nothing."""
     with open(path, "rb") as file:
         if file.read(4) not in _TIFF_MAGIC:
@@ -108,7 +108,7 @@ def _is_beyond_pillow(path: Any) -> bool:
     try:
         with tifffile.TiffFile(path) as tiff:
             page = tiff.pages.first
-            is_plain = page.samplesperpixel in (1, 3) or _has_alpha(page) or page.photometric == 5
+            is_plain = page.samplesperpixel in (1, 3) or has_alpha(page) or page.photometric == 5
             dtype = np.dtype(page.dtype)
     except Exception:  # of a damaged file, Pillow's error is the better known one
         return False
@@ -116,7 +116,7 @@ def _is_beyond_pillow(path: Any) -> bool:
     return not is_plain or is_deep or (dtype.kind == "f" and dtype.itemsize != 4)
 
 
-def _has_alpha(page: Any) -> bool:
+def has_alpha(page: Any) -> bool:
     return len(page.extrasamples) == 1 and int(page.extrasamples[0]) in (1, 2)
 
 
@@ -127,8 +127,8 @@ def _read_tiff(path: Any) -> np.ndarray:
         image = page.asarray()
         if "S" in page.axes:
             image = np.moveaxis(image, page.axes.index("S"), -1)
-        if _has_alpha(page):
+        if has_alpha(page):
             image = image[..., :-1]
         tag = page.tags.get("Orientation")
-    turn = _UPRIGHT.get(tag.value if tag is not None else 1, lambda image: image)
+    turn = UPRIGHT.get(tag.value if tag is not None else 1, lambda image: image)
     return np.asarray(turn(image))

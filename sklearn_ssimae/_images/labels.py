@@ -53,10 +53,7 @@ def good_images(y: Any, n_images: int) -> np.ndarray:
     y = unpack(y)
     if isinstance(y, np.ndarray) and y.ndim == 0:  # None, or a scalar
         return np.ones(n_images, dtype=bool)
-    if len(y) != n_images:
-        raise ValueError(
-            f"y has {len(y)} entries for {n_images} images. Give a label or a mask for each."
-        )
+    check_length(y, n_images)
     if _are_masks(y):
         return np.array([not as_mask(y[i], i, "y").any() for i in range(n_images)], dtype=bool)
     if y.ndim > 1:
@@ -69,22 +66,48 @@ def good_images(y: Any, n_images: int) -> np.ndarray:
 
 
 def good_images_of(images: ImageCollection, y: Any) -> ImageCollection:
-    """The images that y allows to learn from.
+    """The images that y allows to learn from, of which masks may mark a part.
 
     Raises
     ------
     ValueError
-        As `good_images` and `check_mask_shapes`, and if y leaves none.
+        As `good_images` and `check_mask_shapes`, and if y leaves nothing.
     """
-    good = good_images(y, len(images))
-    # The items of a sequence, so that no file is read for its size.
+    unpacked = unpack(y)
+    if not (len(np.shape(unpacked)) != 0 and is_masks(y)):
+        return _taken(images, good_images(y, len(images)))
+    check_length(unpacked, len(images))
     check_mask_shapes(y, images.items if images.kind == "sequence" else images)
+
+    def marks(index: int) -> np.ndarray:
+        return as_mask(unpacked[index], index, "y")
+
+    is_left = np.array([not marks(index).all() for index in range(len(images))], dtype=bool)
+    return _taken(images.with_marks(marks), is_left)
+
+
+def wholly_good_images_of(images: ImageCollection, y: Any) -> ImageCollection:
+    """The images that y marks nowhere; errors as of `good_images_of`."""
+    good = good_images(y, len(images))
+    check_mask_shapes(y, images.items if images.kind == "sequence" else images)
+    return _taken(images, good)
+
+
+def _taken(images: ImageCollection, good: np.ndarray) -> ImageCollection:
     if not good.any():
         raise ValueError(
             f"y marks all {len(images)} images as defective, so there is none to learn "
             "from. Add good images: label them other than -1, or give them empty masks."
         )
     return images if good.all() else images.take(np.flatnonzero(good))
+
+
+def check_length(y: Any, n_images: int) -> None:
+    """Refuse a y of another length than X."""
+    if len(y) != n_images:
+        raise ValueError(
+            f"y has {len(y)} entries for {n_images} images. Give a label or a mask for each."
+        )
 
 
 def check_mask_shapes(y: Any, maps: Images) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sklearn_ssimae._images.collection import ImageCollection
+from sklearn_ssimae._maps.counting import with_counts
 from sklearn_ssimae._maps.filters import resize
 
 DataRange = tuple[float, float]
@@ -39,12 +40,47 @@ class Preparation(NamedTuple):
         Of every image.
     is_given : bool, default=False
         Whether the user gave the range, which then holds for images of every type.
+    region : bool array of shape (h, w), default=None
+        The pixels that count in every image; None for all.
     """
 
     data_range: DataRange
     scale: float
     n_channels: int
     is_given: bool = False
+    region: np.ndarray | None = None
+
+    def of(self, images: ImageCollection, index: int) -> Tensor:
+        """Planes of an image: those of `with_counts` where some of its pixels do not count."""
+        image, name = images[index], images.name(index)
+        return self.counting(self(image, name), self.counts(images, index, image.shape[:2]))
+
+    def counts(
+        self, images: ImageCollection, index: int, shape: tuple[int, ...]
+    ) -> np.ndarray | None:
+        """Which pixels of an image of that shape count, (h, w); None for all."""
+        own = images.counts(index)
+        if self.region is None:
+            return own
+        if self.region.shape != shape:
+            raise ValueError(
+                f"region has the shape {self.region.shape}, and {images.name(index)} "
+                f"has {tuple(shape)}. A region is for images of one size; crop or resize the "
+                "images, or make a region of their size."
+            )
+        return self.region if own is None else self.region & own
+
+    def counting(self, planes: Tensor, counts: np.ndarray | None) -> Tensor:
+        """Planes at the network's scale, with what counts of the image at its own."""
+        if counts is None or counts.all():
+            return planes
+        size = (planes.shape[1], planes.shape[2])
+        # A pixel in which something outside takes part does not count.
+        share = resize(
+            torch.from_numpy(counts.astype(np.float32))[None], size, antialias=self.scale < 1
+        )
+        inside = share[0].numpy() > 1 - 1e-3
+        return with_counts(planes, inside) if inside.any() else torch.cat([planes, 0 * planes[:1]])
 
     def __call__(self, image: np.ndarray, name: str) -> Tensor:
         """Planes (c, h', w'), float32, of an image (h, w, c); `name` is for messages."""

@@ -74,7 +74,8 @@ class BorderProfile:
         Parameters
         ----------
         maps : iterable of (Tensor (h, w), Sides)
-            At least one; taken one at a time, of any sizes.
+            At least one; taken one at a time, of any sizes. Values that are not a number do not
+            count.
         reach : int
             Distance in pixels, at least 1, beyond which the border has no effect: half a patch.
         logarithmic : bool, default=False
@@ -147,8 +148,10 @@ def _add(samples: Samples, rings: list[np.ndarray], inside: np.ndarray) -> None:
 
 def _falling(samples: Samples) -> np.ndarray:
     """The quantile at each distance (k,), made to fall; where nothing is known the nearest."""
-    known = [distance for distance, values in enumerate(samples) if sum(map(len, values))]
-    pooled = [np.concatenate(samples[distance]) for distance in known]
+    pools = [np.concatenate(values or [np.empty(0)]) for values in samples]
+    counting = [values[~np.isnan(values)] for values in pools]
+    known = [distance for distance, values in enumerate(counting) if len(values)]
+    pooled = [counting[distance] for distance in known]
     quantiles = [np.quantile(values, QUANTILE) for values in pooled]
     counts = [len(values) for values in pooled]
     falling = isotonic_regression(quantiles, weights=counts, increasing=False).x

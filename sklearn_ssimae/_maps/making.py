@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Self, TypeVar
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor
 
 from sklearn_ssimae._maps.border import LEAST
-from sklearn_ssimae._maps.filters import gaussian_smoothing, grey_opening
+from sklearn_ssimae._maps.counting import blank, smooth_counting, split_counts
+from sklearn_ssimae._maps.filters import grey_opening
 from sklearn_ssimae._maps.settings import MapSettings
 from sklearn_ssimae._maps.tiling import map_patches
 
@@ -89,7 +91,8 @@ class MapMaker:
     settings : MapSettings
         A step longer than a patch would leave gaps, and is cut to one. Without reconstructions to
         replace pixels by there is no second look.
-    patch_size : int
+    patch_size, n_channels : int
+        Of the network.
     device : torch.device
         Where the comparison runs.
     """
@@ -100,17 +103,20 @@ class MapMaker:
         settings: MapSettings,
         *,
         patch_size: int,
+        n_channels: int,
         device: torch.device,
     ) -> None:
         self.comparison = comparison
         self.settings = settings
         self.patch_size = patch_size
+        self.n_channels = n_channels
         self.device = device
 
     def with_settings(self, **changes: Any) -> Self:
         """The same with other settings."""
-        settings = replace(self.settings, **changes)
-        return type(self)(self.comparison, settings, patch_size=self.patch_size, device=self.device)
+        changed = copy.copy(self)
+        changed.settings = replace(self.settings, **changes)
+        return changed
 
     @property
     def stride(self) -> int:
@@ -165,29 +171,43 @@ class MapMaker:
         """Residual maps (n, h, w) of images (n, c, h, w) and their averaged values."""
         return self.comparison.compare(images, values, self.settings.constants)
 
-    def finish(self, residuals: Tensor, values: Tensor) -> Tensor:
+    def finish(self, residuals: Tensor, values: Tensor, counts: Tensor | None = None) -> Tensor:
         """Residual maps (n, h, w) smoothed, made relative, opened.
 
-        `values` are those that the maps were compared from.
+        `values` are those that the maps were compared from; `counts` (n, h, w) is None where all
+        pixels count.
         """
-        settings = self.settings
-        smooth = gaussian_smoothing(residuals, settings.smoothing)
+        settings, logarithmic = self.settings, self.comparison.gives_logarithms
+        smooth = smooth_counting(residuals, counts, settings.smoothing)
         relative = smooth if settings.good is None else settings.good.relative(smooth, values)
-        return grey_opening(relative, settings.opening_diameter)
+        inside = blank(relative, counts, logarithmic=logarithmic)
+        opened = grey_opening(inside, settings.opening_diameter)
+        return blank(opened, counts, logarithmic=logarithmic)
 
     def maps(self, images: Iterable[tuple[Tag, Tensor]]) -> Iterator[tuple[Tag, Tensor]]:
-        """Finished maps (h, w) of images (c, h, w), which are tagged as in `reconstruct`."""
-        for tag, image, values in self.reconstruct(images):
-            found = self._map(image, values)
+        """Finished maps (h, w) of images (c, h, w), which are tagged as in `reconstruct`.
+
+        Of images that do not count everywhere, the planes are those of `with_counts`.
+        """
+        for (tag, counts), image, values in self.reconstruct(self.split(images)):
+            found = self._map(image, values, counts)
             if self.level is not None and bool((found > self.level).any()):
                 repaired = repair(image[None], values[None], found[None], self.level)[0]
                 for _, _, again in self.reconstruct([(tag, repaired)]):
-                    found = self._map(image, again)
+                    found = self._map(image, again, counts)
             yield tag, found
 
-    def _map(self, image: Tensor, values: Tensor) -> Tensor:
+    def split(
+        self, images: Iterable[tuple[Tag, Tensor]]
+    ) -> Iterator[tuple[tuple[Tag, Tensor | None], Tensor]]:
+        """Planes (c, h, w), tagged with what of them counts, (1, h, w) or None, besides."""
+        for tag, planes in images:
+            image, counts = split_counts(planes, self.n_channels)
+            yield (tag, None if counts is None else counts.to(self.device)), image
+
+    def _map(self, image: Tensor, values: Tensor, counts: Tensor | None) -> Tensor:
         residuals = self.compare(image[None], values[None])
-        return self.finish(residuals, values[None])[0]
+        return self.finish(residuals, values[None], counts)[0]
 
 
 def repair(images: Tensor, reconstructions: Tensor, maps: Tensor, level: float) -> Tensor:

@@ -7,6 +7,9 @@ is left of them.
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
 from torch import Generator, Tensor, nn
 
@@ -85,6 +88,14 @@ class PatchNetwork(nn.Module):
         """Draw the weights from `generator` alone; start at the mean of patches (n, c, p, p)."""
         raise NotImplementedError
 
+    @staticmethod
+    def where_counts(counts: Tensor, outputs: Any, patches: Tensor) -> Any:
+        """Outputs of `forward` as if all that does not count were drawn without an error.
+
+        `counts` is boolean, (n, 1, p, p). No gradient passes through the rest.
+        """
+        return torch.where(counts, outputs, patches)
+
 
 class Autoencoder(PatchNetwork):
     """Patches (n, c, p, p) to reconstructions of the same shape."""
@@ -156,6 +167,14 @@ class VariationalAutoencoder(PatchNetwork):
         mean, log_pixel_variance = decoded.chunk(2, dim=2)
         variance = self.VARIANCE_FLOOR + log_pixel_variance.clamp(-20, 5).exp()
         return mean, variance, divergence
+
+    @staticmethod
+    def where_counts(counts: Tensor, outputs: Any, patches: Tensor) -> Any:
+        """As in the base; the density of a pixel that does not count is 1."""
+        mean, variance, divergence = outputs
+        of_density_one = variance.new_tensor(1 / (2 * math.pi))
+        variance = torch.where(counts, variance, of_density_one)
+        return torch.where(counts, mean, patches), variance, divergence
 
     @torch.no_grad()
     def initialize(self, patches: Tensor, generator: Generator) -> None:

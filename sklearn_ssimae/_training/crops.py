@@ -32,8 +32,9 @@ class CropSampler:
     Parameters
     ----------
     load : callable
-        Index to image, Tensor (c, h, w), float32.
-    n_images, patch_size : int
+        Index to image, Tensor (c, h, w), float32. Where some of it does not count, a last plane
+        more, 1 where it does and 0 elsewhere: crops lie around pixels that count.
+    n_images, patch_size, n_channels : int
     rng : numpy Generator
     augment : bool, default=False
         Whether crops are turned and flipped, in all eight ways.
@@ -44,10 +45,12 @@ class CropSampler:
         load: Callable[[int], Tensor],
         n_images: int,
         patch_size: int,
+        n_channels: int,
         rng: np.random.Generator,
         augment: bool = False,
     ) -> None:
         self._load = load
+        self._n_channels = n_channels
         self.n_images = n_images
         self._patch_size = patch_size
         self._rng = rng
@@ -58,7 +61,10 @@ class CropSampler:
         self._next: Reading | None = None
 
     def batches(self, n_patches: int, batch_size: int) -> Iterator[Tensor]:
-        """Batches (batch_size, c, p, p) of n_patches crops in all; the last may be smaller."""
+        """Batches (batch_size, c, p, p) of n_patches crops in all; the last may be smaller.
+
+        `split_counts` takes off the plane of what counts, which a batch may have.
+        """
         if len(self._group) < self.n_images:
             most = min(self.n_images, max(1, n_patches // _CROPS_PER_READ))
             if self._next is not None and len(self._next.indices) != most:
@@ -68,15 +74,13 @@ class CropSampler:
             are_all = len(self._group) == self.n_images
             self._next = None if are_all else self._read_group(most)
         patch = self._patch_size
+        chosen, centres = self._centres(n_patches)
         sides = np.array([image.shape[1:] for image in self._group])
-        areas = sides.prod(axis=1).astype(float)
-        chosen = self._rng.choice(len(areas), size=n_patches, p=areas / areas.sum())
-        corners = self._rng.integers(sides[chosen]) - patch // 2
-        corners = corners.clip(0, sides[chosen] - patch)
+        corners = (centres - patch // 2).clip(0, sides[chosen] - patch)
         turns = self._rng.integers(8, size=n_patches) if self._augment else np.zeros(n_patches, int)
         for start in range(0, n_patches, batch_size):
             batch = slice(start, start + batch_size)
-            yield torch.stack(
+            yield self._stack(
                 [
                     _turned(self._group[index][:, y : y + patch, x : x + patch], turn)
                     for index, (y, x), turn in zip(
@@ -84,6 +88,42 @@ class CropSampler:
                     )
                 ]
             )
+
+    def _centres(self, n_patches: int) -> tuple[np.ndarray, np.ndarray]:
+        """Images (n,) of the group and pixels (n, 2) of them, all that count equally likely."""
+        sides = np.array([image.shape[1:] for image in self._group])
+        counting = [self._counting(image) for image in self._group]
+        areas = np.array(
+            [
+                side.prod() if pixels is None else len(pixels)
+                for side, pixels in zip(sides, counting, strict=True)
+            ],
+            dtype=float,
+        )
+        chosen = self._rng.choice(len(areas), size=n_patches, p=areas / areas.sum())
+        centres = self._rng.integers(sides[chosen])
+        for place, index in enumerate(chosen):
+            pixels = counting[index]
+            if pixels is not None:
+                pixel = pixels[self._rng.integers(len(pixels))]
+                centres[place] = divmod(int(pixel), int(sides[index, 1]))
+        return chosen, centres
+
+    def _counting(self, image: Tensor) -> np.ndarray | None:
+        """Flat indices of the pixels that count; None for all."""
+        if len(image) == self._n_channels:
+            return None
+        return np.flatnonzero(image[-1].numpy())
+
+    def _stack(self, crops: list[Tensor]) -> Tensor:
+        if any(len(crop) > self._n_channels for crop in crops):
+            crops = [
+                crop
+                if len(crop) > self._n_channels
+                else torch.cat([crop, torch.ones_like(crop[:1])])
+                for crop in crops
+            ]
+        return torch.stack(crops)
 
     def _read_group(self, most: int) -> Reading:
         """Begin to read what comes next in the order, which the reading does not touch."""

@@ -59,6 +59,9 @@ def describe_value(value: Any) -> str:
         return f"{type(value).__name__} with the weights {digest_of_network(value)}"
     if isinstance(value, os.PathLike):
         return repr(os.fspath(value))
+    if isinstance(value, np.ndarray) and value.ndim > 1:
+        digest = hashlib.blake2b(np.ascontiguousarray(value).tobytes(), digest_size=8)
+        return f"an array {value.shape} of {value.dtype}, {digest.hexdigest()}"
     if isinstance(value, (tuple, list, np.ndarray)):
         return f"({', '.join(map(describe_value, value))})"
     if isinstance(value, Real) and not isinstance(value, bool):

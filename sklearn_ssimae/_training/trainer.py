@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sklearn_ssimae._maps.counting import split_counts
 from sklearn_ssimae._networks.devices import forward, keep_freed_memory, to_device
 from sklearn_ssimae._training.corruption import Corruption
 from sklearn_ssimae._training.muon import Muon
@@ -109,7 +110,7 @@ class Trainer:
         return min(1.0, (step + 1) / self._climb, max(0.0, self.total_steps - step) / fall)
 
     def run_epoch(self, batches: Iterable[Tensor]) -> float:
-        """One step for each batch. Returns the mean loss of the patches.
+        """One step for each batch, as `CropSampler` makes them. Returns the patches' mean loss.
 
         A loss that is not finite is returned at once, and nan for an epoch that ends with
         a broken network; the network is then as it was before the epoch, and so it is when
@@ -154,11 +155,15 @@ class Trainer:
 
     def _loss(self, batch: Tensor) -> Tensor:
         """The part of the batch's mean loss that is this process's."""
-        share, weight = self.ranks.share(batch)
+        clean, counts = split_counts(batch, self.probe.patches.shape[1])
+        share, weight = self.ranks.share(clean)
         # The whole batch is corrupted: each process draws the same.
-        seen, _ = self.ranks.share(self.corruption(batch))
+        seen, _ = self.ranks.share(self.corruption(clean))
         patches, seen = (to_device(part, self.network) for part in (share, seen))
-        call = partial(forward, self._synchronized, self.precision, seen)
+        call: Forward = partial(forward, self._synchronized, self.precision, seen)
+        if counts is not None:
+            counts = self.ranks.share(counts)[0].to(patches.device)
+            call = _counting(call, self.network, counts, patches)
         return weight * self.loss(call, patches, self.warmth)
 
     @property
@@ -195,6 +200,11 @@ class Trainer:
         self.corruption.load_state_dict(state["corruption"])
         self.n_steps, self.total_steps = state["n_steps"], state["total_steps"]
         self._learnt_at = state["learnt_at"]
+
+
+def _counting(call: Forward, network: Any, counts: Tensor, patches: Tensor) -> Forward:
+    """The forward call, blind to the errors of pixels that do not count."""
+    return lambda *args: network.where_counts(counts, call(*args), patches)
 
 
 def _make_optimizers(
