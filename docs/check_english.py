@@ -40,7 +40,7 @@ PHRASES = {
     r"\bbut for (the|what|its|some)\b": "except",
     r"\bas a rule\b": "usually",
     r"\bno (other|more) than those that\b": "only those that",
-    r"\bhe that\b|\bwhoever\b": "anyone who",
+    r"\bhe that\b": "anyone who",
     r"\bthe very\b": "the same",
     r"\bmade out of\b": "made from",
     r"\bnot before\b": "only after",

@@ -7,6 +7,7 @@ from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormat
 from pathlib import Path
 from typing import Any, NoReturn
 
+from sklearn_ssimae._detectors.docs import DOCUMENTATION_URL
 from sklearn_ssimae._version import __version__
 
 DESCRIPTION = """\
@@ -52,7 +53,9 @@ def _add_train(commands: Any) -> None:
         "train",
         "learn what good images look like",
         "Ctrl-C ends the training\nand keeps what was learnt.",
-        "  ssimae train photos/good -o detector.skops --set scale=0.5",
+        "  ssimae train photos/good -o detector.skops --set scale=0.5\n\n"
+        "parameters to begin with: scale, patch_size, latent_dim, max_iter, random_state\n"
+        f"all of them: {DOCUMENTATION_URL}parameters.html",
     )
     add("good", metavar="GOOD_DIR", type=Path, help="folder of good images")
     _add_output(add, "the detector's file: .skops, or .joblib")
