@@ -1,6 +1,6 @@
 """
-A report of cloth, in which the threshold can be moved
-======================================================
+A report of cloth, in which the threshold can be moved and the images judged
+============================================================================
 
 A detector learns good cloth for some seconds and looks for the faults of weaving in other pieces.
 :func:`~sklearn_ssimae.inspection.write_report` writes what it finds into one HTML file, which is
@@ -9,12 +9,14 @@ shown on the page on :ref:`the report <report-of-cloth>`::
     python examples/report_of_cloth.py cloth.html
 
 Move the slider down, and the faults that were missed are found, until good cloth is called
-defective too.
+defective too. Click an image to see it at full size; say what it is by the buttons below it or by
+the keys G, D and S; save the verdicts as a table.
 """
 
 from __future__ import annotations
 
 import sys
+from contextlib import chdir
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -41,11 +43,14 @@ def main(path: Path, **parameters: Any) -> None:
     learnt, kept = cloth(24, 0), cloth(20, 1)
     faulty, sound = cloth(16, 2, defects=True), cloth(8, 3)
     detector = SSIMAutoencoderDetector(**{**SHORT, **parameters}).fit(learnt.images)
-    with TemporaryDirectory() as folder:
+    path = path.resolve()
+    # The report names its folder and files as they are given.
+    with TemporaryDirectory() as folder, chdir(folder):
+        Path("cloth").mkdir()
         files = []
         for made in (faulty, sound):
             for index, (image, kind) in enumerate(zip(made.images, made.kinds, strict=True)):
-                files.append(Path(folder) / f"{kind}-{index}.png")
+                files.append(Path("cloth") / f"{kind}-{index}.png")
                 Image.fromarray(image).save(files[-1])
         masks = np.concatenate([faulty.masks, sound.masks])
         write_report(path, detector, files, masks=masks, good=kept.images)

@@ -5,7 +5,7 @@ Score files and arrays on a dask cluster
 A detector that was fitted here scores images on the processes of a dask cluster: files by
 ``client.map``, and a dask array block by block. Both give what this process alone would give.
 
-    pip install sklearn-ssimae[dask]
+    pip install "dask[array]" distributed
     python examples/score_with_dask.py
 """
 

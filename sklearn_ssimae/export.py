@@ -19,9 +19,12 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from sklearn_ssimae._detectors.base import BaseDetector
+from sklearn_ssimae._extras import install_hint
+from sklearn_ssimae._maps.counting import blank, nearest_counting
 from sklearn_ssimae._maps.filters import resize
 from sklearn_ssimae._maps.making import repair
 from sklearn_ssimae._maps.tiling import GridAxis
+from sklearn_ssimae._networks.own_state import own_state
 from sklearn_ssimae._version import __version__
 
 # The first operator set that resizes with anti-aliasing.
@@ -31,6 +34,7 @@ _OPSET = 18
 _MAX_PATCHES = 256
 
 
+@own_state()
 def to_onnx(detector: Any, path: str | os.PathLike[str], image_shape: tuple[int, ...]) -> None:
     """Write a fitted detector's whole way from images to residual maps as an ONNX file.
 
@@ -54,10 +58,11 @@ def to_onnx(detector: Any, path: str | os.PathLike[str], image_shape: tuple[int,
         When `detector` is none of the detectors.
     ValueError
         When it is not fitted (NotFittedError), `image_shape` is no shape of an image, or the
-        images have another number of channels than the training images.
+        images have another number of channels than the training images, or another size than the
+        detector's region. When `min_area` is set, which no graph can hold.
     ImportError
-        When the packages that write ONNX files are not installed; ``pip install
-        sklearn-ssimae[onnx]`` brings them.
+        When the packages that write ONNX files are not installed: onnx and onnxscript, which
+        the extra ``onnx`` installs.
     OSError
         When the file cannot be written.
 
@@ -111,6 +116,11 @@ def to_onnx(detector: Any, path: str | os.PathLike[str], image_shape: tuple[int,
             f"{type(detector).__name__}. Of a pipeline export the detector alone."
         )
     check_is_fitted(detector, "offset_")
+    if detector.min_area > 1:
+        raise ValueError(
+            f"min_area={detector.min_area} cannot be exported: an opening by area is no operation "
+            "of ONNX. Set min_area=0, and leave out small regions of the masks yourself."
+        )
     shape = _check_image_shape(image_shape)
     onnx = _import_onnx()
     model = _trace(_ResidualMaps(detector, shape), shape)
@@ -134,8 +144,7 @@ def _import_onnx() -> Any:
         return import_module("onnx")
     except ImportError as error:
         raise ImportError(
-            f"to_onnx needs packages that are not installed ({error}). Run "
-            "pip install sklearn-ssimae[onnx]"
+            f"to_onnx needs packages that are not installed ({error}). {install_hint('onnx')}"
         ) from error
 
 
@@ -144,7 +153,7 @@ def _trace(module: nn.Module, shape: tuple[int, ...]) -> Any:
     with _quiet_exporter(), torch.no_grad():
         program = torch.onnx.export(
             module,
-            (torch.zeros(2, *shape),),
+            (torch.zeros(2, *shape, dtype=torch.float32),),
             input_names=["images"],
             output_names=["maps"],
             dynamic_shapes=({0: "n"},),
@@ -205,8 +214,14 @@ class _ResidualMaps(nn.Module):
         self.maker = detector._map_maker()
         self.preparation = detector._preparation()
         self.map_size = image_shape[0], image_shape[1]
-        blank = np.full((*image_shape, 1)[:3], detector.data_range_[0], np.float32)
-        size = self.preparation(blank, f"image_shape={image_shape}").shape[1:]
+        blank_image = np.full((*image_shape, 1)[:3], detector.data_range_[0], np.float32)
+        name = f"image_shape={image_shape}"
+        size = self.preparation(blank_image, name).shape[1:]
+        region = self.preparation.region_of(name, self.map_size)
+        self.is_inside = None if region is None else torch.from_numpy(region)
+        if region is not None:
+            counts = self.preparation.inside(region, (size[0], size[1]))
+            self.nearest, self.counts = nearest_counting(counts), torch.from_numpy(counts)
         self.rows, self.columns = (
             GridAxis(side, self.maker.patch_size, self.maker.stride) for side in size
         )
@@ -218,7 +233,8 @@ class _ResidualMaps(nn.Module):
         if self.maker.level is not None:
             repaired = repair(planes, values, maps, self.maker.level)
             maps = self._compare(planes, self._reconstruct(repaired))
-        return resize(maps, self.map_size)
+        logarithmic = self.maker.comparison.gives_logarithms
+        return blank(resize(maps, self.map_size), self.is_inside, logarithmic=logarithmic)
 
     def _reconstruct(self, planes: Tensor) -> Tensor:
         """Averaged values (n, k, h, w) of planes (n, c, h, w)."""
@@ -226,7 +242,8 @@ class _ResidualMaps(nn.Module):
 
     def _compare(self, planes: Tensor, values: Tensor) -> Tensor:
         """Finished maps (n, h, w) at the scale of the planes."""
-        return self.maker.finish(self.maker.compare(planes, values), values)
+        counts = None if self.is_inside is None else self.counts
+        return self.maker.finish(self.maker.compare(planes, values), values, counts)
 
     def _prepare(self, images: Tensor) -> Tensor:
         """Planes (n, c, h, w) in [0, 1], resized."""
@@ -235,7 +252,11 @@ class _ResidualMaps(nn.Module):
         planes = unit.movedim(3, 1) if unit.ndim == 4 else unit[:, None]
         size, scale = (self.rows.size, self.columns.size), self.preparation.scale
         resized = resize(planes.flatten(0, 1), size, antialias=scale < 1)
-        return resized.unflatten(0, (-1, planes.shape[1]))
+        prepared = resized.unflatten(0, (-1, planes.shape[1]))
+        if self.is_inside is None:
+            return prepared
+        rows, columns = self.nearest
+        return prepared[:, :, rows, columns]
 
     def _cut(self, planes: Tensor) -> tuple[Tensor, ...]:
         """Patches of planes (n, c, h, w), in strips (n, rows, columns, c, p, p)."""

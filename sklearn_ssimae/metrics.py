@@ -33,7 +33,13 @@ from scipy import ndimage
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import confusion_matrix_at_thresholds
 
-__all__ = ["iou_score", "pixel_average_precision_score", "pixel_roc_auc_score", "pro_auc_score"]
+__all__ = [
+    "iou_score",
+    "located_score",
+    "pixel_average_precision_score",
+    "pixel_roc_auc_score",
+    "pro_auc_score",
+]
 
 #: Pixels up to which the metrics are exact.
 MAX_EXACT_PIXELS = 10_000_000
@@ -287,6 +293,59 @@ def as_map(item: Any, index: int, name: str) -> np.ndarray:
             f"{name}[{index}] holds NaN or infinity. Look for them in the image it was made of."
         )
     return values
+
+
+def located_score(y_true: Images, masks: Images) -> float:
+    """Share of the defective images in which a marked pixel lies on the defect.
+
+    Parameters
+    ----------
+    y_true : bool array of shape (n, h, w), or sequence of n arrays (h, w)
+        Masks of the defects. Images without a True pixel are good and do not count.
+    masks : bool array of shape (n, h, w), or sequence of n arrays (h, w)
+        Marked pixels, such as a detector's `segment` gives.
+
+    Returns
+    -------
+    located : float
+        In [0, 1]. There is no tolerance: a marked pixel must itself be a defect pixel. nan, with an
+        UndefinedMetricWarning, if no image is defective.
+
+    Raises
+    ------
+    ValueError
+        As :func:`pixel_roc_auc_score`.
+
+    Notes
+    -----
+    An image may be called defective for something that is not its defect: it is then found, and
+    not located. The share of images found is never smaller.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ssimae.metrics import located_score
+    >>> defects = np.zeros((3, 4, 4), dtype=bool)
+    >>> defects[:2, 0, 0] = True
+    >>> marked = np.zeros((3, 4, 4), dtype=bool)
+    >>> marked[0, 0, :2] = marked[1, 3, 3] = True
+    >>> located_score(defects, marked)
+    0.5
+    """
+    hits = [
+        bool((truth & marked).any())
+        for truth, marked in _pairs(y_true, masks, "masks", as_mask)
+        if truth.any()
+    ]
+    if not hits:
+        warnings.warn(
+            "located_score needs defective images, but the masks hold no defect pixel. The score "
+            "is nan.",
+            UndefinedMetricWarning,
+            stacklevel=2,
+        )
+        return math.nan
+    return float(np.mean(hits))
 
 
 class _Ranking:

@@ -24,6 +24,7 @@ from sklearn_ssimae._images.labels import (
     unpack,
     wholly_good_images_of,
 )
+from sklearn_ssimae._networks.own_state import own_state
 from sklearn_ssimae.datasets._drawing import MIN_SIDE
 from sklearn_ssimae.metrics import Images
 
@@ -221,6 +222,7 @@ class SyntheticDefectScorer:
     def __repr__(self) -> str:
         return f"synthetic_defect_scorer(random_state={self.random_state})"
 
+    @own_state()
     def __call__(self, estimator: Any, X: Any, y: Any = None) -> float:
         """Score the fitted estimator on the good ones of the images X."""
         detector, X = _last_step(estimator, X, but_thresholder=True)

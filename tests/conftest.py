@@ -17,17 +17,25 @@ from shared import DETECTORS  # noqa: E402
 
 from sklearn_ssimae._deciding import choice  # noqa: E402
 
+# Defects by which fits choose their map: few, since they take half of a small fit. Set here, for
+# the detectors that a module fits when it is imported.
+ALL_TILES = choice._TILES
+choice._TILES = ALL_TILES // 16
+
 
 @pytest.fixture(scope="module", autouse=True)
-def few_drawn_defects(request):
-    """Defects by which fits choose their map: few, since they take half of a small fit.
-
-    All of them in modules that say `DRAWS_ALL_DEFECTS = True`.
-    """
+def drawn_defects(request):
+    """All of them in modules that say `DRAWS_ALL_DEFECTS = True`."""
     with pytest.MonkeyPatch.context() as patch:
-        if not getattr(request.module, "DRAWS_ALL_DEFECTS", False):
-            patch.setattr(choice, "_TILES", choice._TILES // 16)
+        if getattr(request.module, "DRAWS_ALL_DEFECTS", False):
+            patch.setattr(choice, "_TILES", ALL_TILES)
         yield
+
+
+@pytest.fixture
+def all_drawn_defects(monkeypatch):
+    """All of them in one test, such as one that compares with fits in other processes."""
+    monkeypatch.setattr(choice, "_TILES", ALL_TILES)
 
 
 @pytest.fixture(params=DETECTORS, ids=lambda cls: cls.__name__)
@@ -38,6 +46,9 @@ def cls(request):
 
 def pytest_report_header(config):
     """pytest-xdist does not print how many tests are deselected."""
-    if config.option.markexpr == "not browser":
-        return "browser: tests in a Chromium are left out; run them by `pytest -m browser`"
+    if config.option.markexpr == "not slow and not browser":
+        return (
+            "left out: slow tests and tests in a Chromium; run them by `pytest -m slow` and "
+            "`pytest -m browser`"
+        )
     return None

@@ -14,8 +14,11 @@ from skimage import data
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TINY = ["--patch-size", "16", "--n-patches", "16", "--scale", "0.125"]
 
-# A few steps of training converge to nothing.
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.slow,
+    # A few steps of training converge to nothing.
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+]
 
 
 @pytest.fixture(autouse=True)

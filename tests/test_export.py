@@ -184,7 +184,7 @@ def test_integers_are_scored_as_float32_in_their_own_units():
 # The file -----------------------------------------------------------------------------
 
 # Every detector, and each value of an option with nearly every one of the others: a file takes
-# seconds.
+# seconds, so all but the first are slow.
 FILES = [
     # name, channels, scale, aggregate, opening_diameter, size
     ("ssim", None, 1, "reconstruction", 4, LARGER),
@@ -198,7 +198,9 @@ FILES = [
 
 
 @pytest.mark.parametrize(
-    ("name", "n_channels", "scale", "aggregate", "diameter", "size"), FILES, ids=map(str, FILES)
+    ("name", "n_channels", "scale", "aggregate", "diameter", "size"),
+    [FILES[0], *(pytest.param(*file, marks=pytest.mark.slow) for file in FILES[1:])],
+    ids=map(str, FILES),
 )
 def test_file(fitted, tmp_path, name, n_channels, scale, aggregate, diameter, size):
     detector = with_options(
@@ -298,7 +300,7 @@ def test_other_number_of_channels(fitted, n_channels, image_shape, message):
 @pytest.mark.parametrize("package", ["onnx", "onnxscript"])
 def test_missing_packages(fitted, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ImportError, match=rf"{package}.*pip install sklearn-ssimae\[onnx\]"):
+    with pytest.raises(ImportError, match=rf'{package}.*pip install onnx .*-e "\.\[onnx\]"'):
         to_onnx(fitted["l2", 1], "detector.onnx", (32, 32))
 
 
@@ -313,6 +315,7 @@ def test_missing_folder(fitted, monkeypatch, tmp_path):
 EXAMPLE = Path(__file__).parents[1] / "examples" / "score_with_onnxruntime.py"
 
 
+@pytest.mark.slow
 def test_example_scores_with_onnxruntime_and_numpy_alone(tmp_path, monkeypatch, capsys):
     path = tmp_path / "detector.onnx"
     example = runpy.run_path(str(EXAMPLE))

@@ -17,6 +17,9 @@ from PIL import Image
 
 import sklearn_ssimae
 
+# A build, and an environment to install it in.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 SCRIPT = """
 import json

@@ -78,7 +78,7 @@ def step_operations() -> float:
 def _trainer(precision: str) -> tuple[Trainer, CropSampler]:
     """What `fit` makes of the defaults."""
     images = torch.rand(4, 1, 512, 512)
-    sampler = CropSampler(images.__getitem__, 4, PATCH, np.random.default_rng(0))
+    sampler = CropSampler(images.__getitem__, 4, PATCH, 1, np.random.default_rng(0))
     crops = next(sampler.batches(64, 64))
     network = Autoencoder(n_channels=1, patch_size=PATCH, latent_dim=100)
     network.initialize(crops, torch.Generator().manual_seed(0))

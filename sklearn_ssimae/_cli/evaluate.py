@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from sklearn_ssimae._cli.files import load_detector
+from sklearn_ssimae._cli.files import check_folder, load_detector
 from sklearn_ssimae._writing import replacing
 from sklearn_ssimae.datasets import load_mvtec_ad
 from sklearn_ssimae.metrics import (
@@ -49,8 +49,7 @@ def run(options: Namespace) -> int:
 
 def find_categories(folder: Path, wanted: Sequence[str] | None) -> tuple[Path, list[str]]:
     """The folder of the categories, and their names."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {str(folder)!r}.")
+    check_folder(folder)
     if (folder / "test").is_dir() and not wanted:
         folder = folder.resolve()
         return folder.parent, [folder.name]

@@ -12,6 +12,7 @@ from typing import Any
 from sklearn.utils.validation import check_is_fitted
 
 import sklearn_ssimae
+from sklearn_ssimae._extras import install_hint
 from sklearn_ssimae._writing import replacing
 from sklearn_ssimae.base import BaseDetector
 
@@ -40,6 +41,11 @@ def saving(path: Path) -> Iterator[Callable[[Any], None]]:
 
 def load_detector(path: Path) -> Any:
     """A fitted detector. Of a skops file nothing is loaded but this package's own."""
+    if path.is_dir():
+        raise IsADirectoryError(
+            f"{str(path)!r} is a folder. The file of a detector is needed here, .skops or .joblib; "
+            "it comes before the images."
+        )
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {str(path)!r}.")
     format_ = _format(path)
@@ -56,6 +62,22 @@ def load_detector(path: Path) -> Any:
         raise ValueError(f"{str(path)!r} holds no detector, but a {type(detector).__name__}.")
     check_is_fitted(detector)
     return detector
+
+
+def check_folder(path: Path) -> None:
+    """Refuse what is no folder."""
+    if path.is_file():
+        raise NotADirectoryError(f"{str(path)!r} is a file. A folder is needed here.")
+    if not path.is_dir():
+        raise FileNotFoundError(f"There is no folder {str(path)!r}.")
+
+
+def threshold_of(detector: Any) -> str:
+    """The threshold that is in force, in a few digits."""
+    try:
+        return f"{detector.threshold_:.6g}"
+    except ValueError:  # it was set when the detector was fitted, and taken back
+        return "none"
 
 
 def _load_skops(skops_io: Any, path: Path) -> Any:
@@ -83,5 +105,5 @@ def _format(path: Path) -> Any:
         return import_module("skops.io")
     except ImportError as error:
         raise ImportError(
-            f'{path} needs skops: pip install "sklearn-ssimae[skops]". Or name a .joblib file.'
+            f"{path} needs skops. {install_hint('skops')} Or name a .joblib file."
         ) from error

@@ -10,7 +10,7 @@ from typing import Any
 from sklearn.exceptions import InconsistentVersionWarning
 
 from sklearn_ssimae import __version__
-from sklearn_ssimae._cli.files import load_detector
+from sklearn_ssimae._cli.files import load_detector, threshold_of
 
 
 def run(options: Namespace) -> int:
@@ -51,7 +51,8 @@ def describe(detector: Any) -> dict[str, str]:
         "images": "of any size" if shape is None else f"of shape {shape}",
         "channels": str(detector.network_.config["n_channels"]),
         "values": f"{low:g} to {high:g}",
-        "threshold": f"{detector.threshold_:.6g}",
+        "threshold": threshold_of(detector),
+        "rests on": detector.threshold_basis_,
         "epochs": f"{detector.n_iter_} of {detector.n_patches} crops, the last with loss "
         f"{detector.loss_curve_[-1]:.4g}",
     }

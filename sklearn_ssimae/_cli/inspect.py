@@ -5,44 +5,52 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import numpy as np
-
 from sklearn_ssimae._cli.arrivals import common_folder, find_images, watch
-from sklearn_ssimae._cli.files import load_detector
+from sklearn_ssimae._cli.files import check_folder, load_detector
 from sklearn_ssimae._cli.main import ERROR
-from sklearn_ssimae._cli.results import TABLE, Results, Row, earlier_paths
-from sklearn_ssimae.inspection import write_report
+from sklearn_ssimae._cli.reporting import GrowingReport
+from sklearn_ssimae._cli.results import Results
+from sklearn_ssimae._cli.table import TABLE, Row, go_on_with
+from sklearn_ssimae._cli.truths import inspected_folder
+from sklearn_ssimae.inspection._report import Seen, see
 
 # Their patches share batches: fewer would leave batches of small images half empty, more take
 # memory.
 _N_TOGETHER = 8
+
+Look = Callable[[list[str]], list[Any]]
 
 
 def run(options: Namespace) -> int:
     """Inspect images that are there, or a folder as they arrive."""
     if bool(options.images) == bool(options.watch):
         raise ValueError("Give images, or folders of images, or --watch DIR.")
+    if options.masks_from and not options.report:
+        raise ValueError("--masks-from is for the report: give --report too.")
     detector = load_detector(options.detector)
     table = options.output / TABLE
     groups: Iterable[list[str]]
+    sources = [inspected_folder(source) for source in options.images or [options.watch]]
+    root = common_folder(sources)
+    report = GrowingReport(options, detector, root) if options.report else None
     if options.watch:
-        groups = watch(options.watch, options.output, earlier_paths(table))
+        check_folder(options.watch)
+        groups = watch(options.watch, options.output, go_on_with(table))
     else:
-        groups = [find_images(options.images, options.output)]
-    root = common_folder(options.images or [options.watch])
+        groups = [find_images(sources, options.output)]
+        if report:
+            report.find_masks(groups[0])
     counts: Counter[str] = Counter()
-    inspected = []
     try:
         with Results(options, root, detector.threshold_) as results:
-            for row in inspect(detector, groups, results):
+            for row, seen in inspect(detector, groups, results, report is not None):
                 _tell(row)
                 counts[row["label"]] += 1
-                if options.report and row["label"]:
-                    inspected.append(row["path"])
+                if report and seen:
+                    report.add(row["path"], seen)
     except KeyboardInterrupt:
         if not options.watch:
             raise
@@ -50,33 +58,39 @@ def run(options: Namespace) -> int:
         f"{counts['good']} good, {counts['defect']} with defects, {counts['']} not inspected; "
         f"threshold {detector.threshold_:.6g}; {table}"
     )
-    present = [path for path in inspected if Path(path).is_file()]
-    if present:
-        report = options.output / "report.html"
-        write_report(report, detector, present)
-        print(f"report: {report}")
+    if report:
+        report.write()
     if counts[""]:
         return ERROR
     return int(options.fail_on_defect and counts["defect"] > 0)
 
 
-def inspect(detector: Any, groups: Iterable[list[str]], results: Results) -> Iterator[Row]:
-    """Rows of the results, which are stored when they are given."""
+def inspect(
+    detector: Any, groups: Iterable[list[str]], results: Results, for_report: bool
+) -> Iterator[tuple[Row, Seen | None]]:
+    """Rows of the results, which are stored when they are given, and what a report needs."""
+
+    def look(paths: list[str]) -> list[Any]:
+        if for_report:
+            return list(see(detector, detector._check_fitted_input(paths)))
+        return list(detector.transform(paths))
+
     for paths in groups:
         for start in range(0, len(paths), _N_TOGETHER):
             some = paths[start : start + _N_TOGETHER]
-            for path, found in zip(some, maps_or_errors(detector, some), strict=True):
-                yield results.add(path, found)
+            for path, found in zip(some, found_or_errors(look, some), strict=True):
+                seen = found if isinstance(found, Seen) else None
+                yield results.add(path, seen.residual if seen else found), seen
 
 
-def maps_or_errors(detector: Any, paths: list[str]) -> list[np.ndarray | Exception]:
-    """For each image its residual map, or why there is none."""
+def found_or_errors(look: Look, paths: list[str]) -> list[Any]:
+    """For each image its map, or what was seen, or why it was not inspected."""
     try:
-        return list(detector.transform(paths))
+        return look(paths)
     except Exception as error:  # whatever is wrong with one image, the others are inspected
         if len(paths) == 1:
             return [error]
-    return [found for path in paths for found in maps_or_errors(detector, [path])]
+    return [found for path in paths for found in found_or_errors(look, [path])]
 
 
 def _tell(row: Row) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import Any, NoReturn
@@ -98,7 +99,11 @@ def _add_inspect(commands: Any) -> None:
         "OUT/results.csv gets a line an image:\n"
         "path; score, the largest residual, a defect if above the threshold; label; number of\n"
         "defects; their area and the largest one's box (x, y, width, height) in pixels; and the\n"
-        "error, if the image could not be inspected, which does not keep the others from it.\n\n"
+        "error, if the image could not be inspected, which does not keep the others from it.\n"
+        "With --watch an image that changes gets another line: the last one of a path counts.\n\n"
+        "Masks and maps have the image's name with .png or .tiff added. It is not added to a name\n"
+        "that ends so already, but for names such as x.jpg.png: x.png has the mask x.png, x.jpg\n"
+        "has x.jpg.png, and x.jpg.png has x.jpg.png.png.\n\n"
         "exit status: 2 after an error, such as an image that could not be inspected; 1 if there\n"
         "are defects and --fail-on-defect is given; else 0",
         "  ssimae inspect detector.skops photos/today -o results --masks --fail-on-defect",
@@ -111,14 +116,24 @@ def _add_inspect(commands: Any) -> None:
     add(
         "--report",
         action="store_true",
-        help="OUT/report.html: a page on which the threshold can be moved",
+        help="OUT/report.html: a page on which the threshold can be moved and the images judged",
+    )
+    add(
+        "--masks-from",
+        type=Path,
+        metavar="DIR",
+        help="folder of true masks for the report, laid out as the images: NAME_mask.png or "
+        "NAME.png, not black on defects; images without one count as good. In the layout of "
+        "MVTec AD masks are found without it",
     )
     add(
         "--watch",
         type=Path,
         metavar="DIR",
         help="inspect the images in this folder, and others as they arrive, until Ctrl-C; "
-        "OUT/results.csv is gone on with, and images that it holds are not inspected again",
+        "started again, it goes on with OUT/results.csv, whose paths are absolute: images that it "
+        "holds are not inspected again unless they change. Images that failed are tried again, and "
+        "their earlier errors, like rows that a full disk or a power cut tore, are removed",
     )
     add("--fail-on-defect", action="store_true", help="exit status 1 if there are defects")
 
@@ -142,7 +157,7 @@ def _add_threshold(commands: Any) -> None:
         commands,
         "threshold",
         "set a detector's threshold, without training",
-        "",
+        "It prints the old and the new\nthreshold, and what each of them rests on.",
         "  ssimae threshold detector.skops photos/more_good --false-alarm-rate 0.001 "
         "-o fewer_alarms.skops\n"
         "  ssimae threshold detector.skops --value 2.5 -o mine.skops",
@@ -161,7 +176,7 @@ def _add_threshold(commands: Any) -> None:
         metavar="R",
         help="probability that a good image exceeds the threshold (default: 0.01)",
     )
-    add("--value", type=number, metavar="T", help="the threshold itself, in place of GOOD_DIR")
+    add("--value", type=number, metavar="T", help="the threshold itself, instead of GOOD_DIR")
     _add_output(add, "the new detector's file: .skops, or .joblib")
 
 
@@ -177,7 +192,7 @@ def _add_export(commands: Any) -> None:
     _add_output(add, "the ONNX file")
     add(
         "--image-shape",
-        type=int,
+        type=side,
         nargs="+",
         required=True,
         metavar="SIDE",
@@ -206,13 +221,19 @@ def _add_output(add: Any, help: str, metavar: str = "FILE") -> None:
 
 def number(text: str) -> float:
     """A finite number."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = _as_float(text)
     if not math.isfinite(value):
-        raise ArgumentTypeError(f"{text!r} is no finite number")
+        pointed = text.replace(",", ".")
+        hint = f": write {pointed}" if math.isfinite(_as_float(pointed)) else ""
+        raise ArgumentTypeError(f"{text!r} is no finite number{hint}")
     return value
+
+
+def _as_float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def positive_number(text: str) -> float:
@@ -225,7 +246,22 @@ def positive_number(text: str) -> float:
 
 def share(text: str) -> float:
     """A number between 0 and 1."""
+    if text.rstrip().endswith("%"):
+        percent = _as_float(text.rstrip()[:-1].replace(",", "."))
+        hint = f": write {percent / 100:.10g}" if 0 < percent < 100 else ""
+        raise ArgumentTypeError(f"{text!r} is no number between 0 and 1{hint}")
     value = number(text)
     if not 0 < value < 1:
-        raise ArgumentTypeError(f"{text!r} is not between 0 and 1")
+        hint = f"; {value:g} % is {value / 100:.10g}" if 1 <= value < 100 else ""
+        raise ArgumentTypeError(f"{text!r} is not between 0 and 1{hint}")
     return value
+
+
+def side(text: str) -> int:
+    """A whole number of pixels."""
+    try:
+        return int(text)
+    except ValueError:
+        sides = re.fullmatch(r"(\d+)[,;x×](\d+)(?:[,;x×](\d+))?", text)
+        hint = f": write {' '.join(filter(None, sides.groups()))}" if sides else ""
+        raise ArgumentTypeError(f"invalid int value: {text!r}{hint}") from None

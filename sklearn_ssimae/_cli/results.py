@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from argparse import Namespace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
 from sklearn_ssimae._cli.main import one_line
+from sklearn_ssimae._cli.table import TABLE, Row, Table
+from sklearn_ssimae._images.files import IMAGE_SUFFIXES
 from sklearn_ssimae._writing import replacing
 
-COLUMNS = (
-    *("path", "score", "label", "n_defects", "defect_area"),
-    *("x", "y", "width", "height", "error"),
-)
-TABLE = "results.csv"
-Row = dict[str, Any]
-
-# Names of files may hold bytes that are no text.
-_AS_TEXT: Any = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 
@@ -48,16 +40,12 @@ class Results:
 
     def __enter__(self) -> Self:
         self._options.output.mkdir(parents=True, exist_ok=True)
-        table = self._options.output / TABLE
-        goes_on = self._options.watch and table.is_file()
-        self._file = table.open("a" if goes_on else "w", **_AS_TEXT)
-        self._writer = csv.DictWriter(self._file, COLUMNS, restval="")
-        if not goes_on:
-            self._write(dict(zip(COLUMNS, COLUMNS, strict=True)))
+        table = Table(self._options.output / TABLE, goes_on=bool(self._options.watch))
+        self._table = table.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self._table.__exit__(*_)
 
     def add(self, path: str, found: np.ndarray | Exception) -> Row:
         """Write what was found in an image: its map (h, w), or an error."""
@@ -71,32 +59,27 @@ class Results:
                 self._store(path, "masks", ".png", "PNG", mask.astype(np.uint8) * 255)
             if self._options.maps:
                 self._store(path, "maps", ".tiff", "TIFF", found.astype(np.float32))
-        self._write(row)
+        self._table.add(row)
         return row
 
-    def _write(self, row: Row) -> None:
-        self._writer.writerow(row)
-        self._file.flush()
-
     def _store(self, path: str, kind: str, ending: str, format_: str, pixels: np.ndarray) -> None:
-        place = self._options.output / kind / os.path.relpath(path, self._root)
-        # x.png and x.jpg may lie side by side.
-        if place.suffix.lower() != ending:
-            place = place.with_name(place.name + ending)
+        name = Path(os.path.relpath(path, self._root))
+        place = self._options.output / kind / name.with_name(stored_name(name.name, ending))
         place.parent.mkdir(parents=True, exist_ok=True)
         with replacing(place) as temporary:
             Image.fromarray(pixels).save(temporary, format_)
 
 
-def earlier_paths(table: Path) -> list[str]:
-    """The images of a table that an earlier inspection wrote, if there is one."""
-    if not table.is_file():
-        return []
-    with table.open(**_AS_TEXT) as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise ValueError(f"{str(table)!r} is no table of results; choose another folder.")
-        return [row["path"] for row in reader]
+def stored_name(name: str, ending: str) -> str:
+    """The name of an image's mask or map: the image's own, with the ending added.
+
+    It is not added to a name that ends so already, unless what stands before it is the name of an
+    image: the mask of x.png is x.png, of x.jpg it is x.jpg.png, and of x.jpg.png, which may lie
+    beside it, x.jpg.png.png.
+    """
+    stem, suffix = os.path.splitext(name)
+    may_lie_beside = os.path.splitext(stem)[1].lower() in IMAGE_SUFFIXES
+    return name if suffix.lower() == ending and not may_lie_beside else name + ending
 
 
 def describe(mask: np.ndarray) -> Row:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import shlex
 import time
 import warnings
 from argparse import Namespace
@@ -13,9 +15,13 @@ from typing import Any
 
 from sklearn.base import clone
 
-from sklearn_ssimae._cli.files import DETECTORS, saving
+from sklearn_ssimae._cli.files import DETECTORS, check_folder, saving
 from sklearn_ssimae._training.checkpoint import read_identity
 from sklearn_ssimae.datasets import list_images
+from sklearn_ssimae.datasets._folders import check_good_folder
+
+# Parameters of which 0,255 is a value, without brackets.
+_TAKE_SEVERAL = ("data_range", "image_shape")
 
 
 def run(options: Namespace) -> int:
@@ -26,7 +32,9 @@ def run(options: Namespace) -> int:
             "a folder."
         )
     detector = make_detector(options)
+    check_folder(options.good)
     images = list_images(options.good)
+    check_good_folder(options.good)
     with saving(options.output) as save:
         if options.minutes:
             if options.checkpoint and options.checkpoint.exists():
@@ -41,6 +49,9 @@ def run(options: Namespace) -> int:
         f"{options.output}: {detector.n_iter_} epochs of {len(images)} good images, "
         f"threshold {detector.threshold_:.6g}"
     )
+    if not detector.verbose:  # else fit has said it
+        print(f"the threshold: {detector.threshold_basis_}")
+    print(f"next: ssimae inspect {shlex.quote(str(options.output))} FOLDER -o OUT --report")
     return 0
 
 
@@ -65,6 +76,8 @@ def parse_parameters(assignments: Sequence[str], known: Sequence[str]) -> dict[s
         if name not in known:
             close = ", ".join(get_close_matches(name, known)) or ", ".join(known)
             raise ValueError(f"--set: there is no parameter {name!r}. Is it one of {close}?")
+        if re.fullmatch(r"[+-]?\d+,\d+", value) and name not in _TAKE_SEVERAL:
+            raise ValueError(f"--set {assignment}: write {name}={value.replace(',', '.')}.")
         try:
             parameters[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):

@@ -105,6 +105,8 @@ class Extent(NamedTuple):
 
     size: tuple[int, int]
     sides: Sides
+    #: Area of its pixels in those of the image: of a region at the network's scale 1 / scale².
+    share: float = 1.0
 
 
 class KeptMap(NamedTuple):
@@ -181,10 +183,11 @@ def calibrate(
     maps = judge.smooth_maps(kept)
     sample = list(_first_bytes(maps, _SAMPLE_BYTES))
     good = judge.good_material(sample)
-    diameter = maker.settings.opening_diameter
+    finisher = maker.with_settings(good=good if is_relative else None)
     maxima = [
-        _good_maxima(relative, size, diameter)
-        for size, relative in chain(judge.by_others(sample, good), judge.judged(maps, good))
+        _good_maxima(finisher, relative, extent)
+        for extent, relative in chain(judge.by_others(sample, good), judge.judged(maps, good))
+        if not relative.isnan().all()
     ]
     threshold = false_alarm_threshold(maxima, rate=rate, n_pixels=kept.n_pixels())
     # The learnt threshold, whatever is set: so that the second look alters no map of an image that
@@ -238,17 +241,15 @@ class _Judge:
 
     def judged(
         self, maps: Iterable[KeptMap], good: GoodMaterial
-    ) -> Iterator[tuple[tuple[int, int], Tensor]]:
-        """Sizes, and maps (1, h, w)."""
+    ) -> Iterator[tuple[Extent, Tensor]]:
+        """Extents, and maps (1, h, w)."""
         for extent, smooth, values in maps:
             relative = (
                 good.relative(smooth[None], values[None]) if self.is_relative else smooth[None]
             )
-            yield extent.size, relative
+            yield extent, relative
 
-    def by_others(
-        self, maps: list[KeptMap], good: GoodMaterial
-    ) -> Iterator[tuple[tuple[int, int], Tensor]]:
+    def by_others(self, maps: list[KeptMap], good: GoodMaterial) -> Iterator[tuple[Extent, Tensor]]:
         """As `judged`, by what other images show.
 
         A look has many degrees of freedom: what it was learnt from lies closer to it than a
@@ -263,15 +264,21 @@ class _Judge:
             yield from self.judged([maps[index] for index in fold], of_others)
 
 
-def _good_maxima(relative: Tensor, size: tuple[int, int], diameter: int | None) -> GoodMaxima:
-    """Those of a map (1, h, w) as it is before its opening, and is not yet of its final size."""
-    counts = ~relative.isnan()
+def _good_maxima(finisher: MapMaker, relative: Tensor, extent: Extent) -> GoodMaxima:
+    """Those of a map (1, h, w) that is not yet opened, nor at its final size."""
+    diameter, size = finisher.settings.opening_diameter, extent.size
+    counts: Tensor | None = ~relative.isnan()
+    assert counts is not None
     if counts.all():
-        return GoodMaxima.of(resize(grey_opening(relative, diameter), size)[0].cpu().numpy())
-    least = torch.where(counts, relative, torch.inf).min()
-    opened = resize(grey_opening(torch.where(counts, relative, least), diameter), size)
-    inside = resize(counts.to(relative), size) > _WHOLLY
-    return GoodMaxima.of(unknown(opened, inside)[0].cpu().numpy())
+        counts = None
+    else:
+        relative = torch.where(counts, relative, torch.where(counts, relative, torch.inf).min())
+        counts = resize(counts.to(relative), size) > _WHOLLY
+    opened = resize(grey_opening(relative, diameter), size)[0].cpu().numpy()
+    found = finisher.without_small_regions(opened, share=extent.share)
+    return GoodMaxima.of(
+        unknown(torch.from_numpy(found), None if counts is None else counts[0].cpu()).numpy()
+    )
 
 
 def _first_bytes(maps: Iterable[KeptMap], n_bytes: int) -> Iterator[KeptMap]:

@@ -27,6 +27,10 @@ _IMAGES_OVER_BLOCKS = 1.5
 _BLOCKS_COUNT_AS = 2
 # Standard deviation of the Gumbel distribution of scale 1.
 _DEVIATION = math.pi / math.sqrt(6)
+# Images so few that what is extrapolated from them means little; images that are some.
+_FEW, _SOME = 2, 10
+# From this rate on hardly anything is extrapolated.
+_COMMON_RATE = 0.05
 # Samples of good images that the prediction limit is averaged over.
 _DRAWS = 4000
 
@@ -91,8 +95,29 @@ class Threshold:
         images = "image" if self.n_images == 1 else "images"
         return (
             f"threshold {self.value:.4g}: exceeded by {self.rate:.3g} of good images, {rule} the "
-            f"largest residuals of {self.n_images} good {images}"
+            f"largest residuals of {self.n_images} good {images}{self._doubt()}"
         )
+
+    def _doubt(self) -> str:
+        """What is not certain about it."""
+        if self.n_images <= _FEW:
+            images = "1 image" if self.n_images == 1 else f"{self.n_images} images"
+            return (
+                f". It rests on {images} alone, and the true share may be many times as large: "
+                "give more good images to fit_threshold (ssimae threshold)"
+            )
+        n_needed = math.ceil(1 / self.rate - 1 - 1e-9)
+        if self.by_rank or self.n_images >= n_needed:
+            return ""
+        share = _largest_factor(self.n_images, self.rate) * self.rate
+        return f"; fewer than {n_needed} images: up to {share:.3g} in simulations"
+
+
+def _largest_factor(n_images: int, rate: float) -> int:
+    """How many times the rate the true share was at most, in simulations with four tails."""
+    if rate >= _COMMON_RATE:
+        return 2
+    return 3 if n_images >= _SOME else 5
 
 
 def false_alarm_threshold(

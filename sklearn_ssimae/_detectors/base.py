@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from sklearn.base import (
     BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
     OutlierMixin,
     TransformerMixin,
     _fit_context,
@@ -32,8 +31,9 @@ from sklearn_ssimae._detectors.deciding import Deciding
 from sklearn_ssimae._detectors.docs import DOC_LINK_TEMPLATE
 from sklearn_ssimae._detectors.fit import Fit
 from sklearn_ssimae._detectors.framing import FramesOfRows, framed
-from sklearn_ssimae._detectors.inputs import Inputs
+from sklearn_ssimae._detectors.inputs import Given, Inputs
 from sklearn_ssimae._detectors.kept import KeptParts
+from sklearn_ssimae._detectors.names import NamesOfPixels
 from sklearn_ssimae._images.collection import ImageCollection
 from sklearn_ssimae._images.labels import good_images_of, score_maps
 from sklearn_ssimae._images.values import output_dtype
@@ -41,6 +41,7 @@ from sklearn_ssimae._maps.counting import blank
 from sklearn_ssimae._maps.filters import resize
 from sklearn_ssimae._maps.making import MapMaker
 from sklearn_ssimae._networks.autoencoders import REDUCTION, Autoencoder, PatchNetwork
+from sklearn_ssimae._networks.own_state import own_state
 from sklearn_ssimae._networks.storage import network_from_arrays, network_to_arrays
 from sklearn_ssimae._training.division import Part
 from sklearn_ssimae._training.trainer import Loss
@@ -52,7 +53,7 @@ class BaseDetector(
     Inputs,
     Deciding,
     CallbackSupportMixin,
-    ClassNamePrefixFeaturesOutMixin,
+    NamesOfPixels,
     OutlierMixin,
     FramesOfRows,
     TransformerMixin,
@@ -168,6 +169,7 @@ class BaseDetector(
         Fit(self, X, y, is_partial=True).run()
         return self
 
+    @own_state()
     def fit_threshold(
         self, X: Any, y: Any = None, *, false_alarm_rate: float = FALSE_ALARM_RATE
     ) -> Self:
@@ -216,6 +218,7 @@ class BaseDetector(
 
     @framed
     @lazy_on_dask
+    @own_state()
     def transform(self, X: Any) -> Any:
         """Residual maps.
 
@@ -235,6 +238,7 @@ class BaseDetector(
         return images.pack(self._maps(images))
 
     @lazy_on_dask
+    @own_state()
     def segment(self, X: Any) -> Any:
         """Masks of the defects: residual map > `threshold_`.
 
@@ -252,6 +256,7 @@ class BaseDetector(
         return images.pack(residual > self.threshold_ for residual in self._maps(images))
 
     @lazy_on_dask
+    @own_state()
     def reconstruct(self, X: Any) -> Any:
         """What the network makes of the images: reconstructions, averaged over patches.
 
@@ -269,7 +274,7 @@ class BaseDetector(
         prepare = self._preparation()
         maker = self._map_maker()
         results = []
-        planes_of_images = ((seen.image, planes) for seen, planes in self._planes(images))
+        planes_of_images = ((given.image, planes) for given, planes in self._planes(images))
         averages = maker.average(maker.split(planes_of_images), maker.comparison.reconstruct)
         for (image, _), _, planes in averages:
             full = resize(planes, image.shape[:2]).permute(1, 2, 0).cpu().numpy()
@@ -278,6 +283,7 @@ class BaseDetector(
         return images.pack_images(results)
 
     @lazy_on_dask
+    @own_state()
     def score_samples(self, X: Any) -> np.ndarray:
         """Score of each image: the largest residual, negated. Lower = more anomalous.
 
@@ -345,21 +351,25 @@ class BaseDetector(
 
     def _maps(self, images: ImageCollection, maker: MapMaker | None = None) -> Iterator[np.ndarray]:
         """Finished residual maps (h, w), at the size of the images."""
+        for _, residual, _ in self._maps_and_values(images, maker):
+            yield residual
+
+    def _maps_and_values(
+        self, images: ImageCollection, maker: MapMaker | None = None
+    ) -> Iterator[tuple[Given, np.ndarray, Tensor]]:
+        """Each image, its finished map (h, w), and what the map was compared from (k, h', w')."""
         maker = maker or self._map_maker()
         logarithmic = maker.comparison.gives_logarithms
-        for seen, found in maker.maps(self._planes(images)):
-            full = resize(found[None], seen.image.shape[:2])
-            counts = None if seen.counts is None else torch.from_numpy(seen.counts).to(full.device)
-            inside = blank(full, counts, logarithmic=logarithmic)[0].cpu().numpy()
-            yield inside.astype(output_dtype(seen.image), copy=False)
+        threshold = self._threshold_in_force()
+        for given, values, found in maker.maps_and_values(self._planes(images)):
+            full = resize(found[None], given.image.shape[:2])
+            counts = given.counts
+            inside = None if counts is None else torch.from_numpy(counts).to(full.device)
+            residual = blank(full, inside, logarithmic=logarithmic)[0].cpu().numpy()
+            residual = maker.without_small_regions(residual, threshold=threshold)
+            yield given, residual.astype(output_dtype(given.image), copy=False), values
 
     # scikit-learn -------------------------------------------------------------------------
-
-    @property
-    def _n_features_out(self) -> int:
-        if self.image_shape_ is None:
-            raise ValueError("Maps of images of several sizes have no feature names.")
-        return int(np.prod(self.image_shape_[:2]))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

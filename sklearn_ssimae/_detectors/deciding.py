@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -81,6 +82,7 @@ class Deciding(Parameters):
             smoothing=float(smoothing),
             constants=self._constants(chosen.constants if chosen else {}),
             opening_diameter=self.opening_diameter,
+            min_area=self.min_area,
         )
 
     def _calibrated(
@@ -123,9 +125,15 @@ class Deciding(Parameters):
     def _depends_on(self, learnt: Calibration) -> dict[str, Any]:
         """What the values of a map depend on, besides the network."""
         settings = self._plain_settings(learnt)
-        names = ("stride", "aggregate", "scale", "residual", "opening_diameter")
+        names = ("stride", "aggregate", "scale", "residual", "opening_diameter", "min_area")
         parameters = {name: getattr(self, name) for name in names}
         return {**parameters, "smoothing": settings.smoothing, **settings.constants}
+
+    def _threshold_in_force(self) -> float:
+        """`threshold_`, or not a number if there is none."""
+        if self.threshold is not None:
+            return float(self.threshold)
+        return self._calibration.threshold if hasattr(self, "_calibration") else math.nan
 
     def _check_threshold(self) -> None:
         """Warn of a threshold that was learnt for another map than the one in force."""

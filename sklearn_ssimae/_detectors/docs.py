@@ -112,6 +112,9 @@ COMMON_ATTRIBUTES = """\
         The trained network.
     threshold_ : float
         Map value above which a pixel is a defect: `threshold`, or what was learnt.
+    threshold_basis_ : str
+        What `threshold_` rests on, in words: which share of good images exceeds it, and from how
+        many images that was learnt.
     offset_ : float
         ``-threshold_``; scores below it belong to defective images.
     smoothing_ : float

@@ -26,6 +26,7 @@ from sklearn_ssimae._images.values import resolve_data_range
 from sklearn_ssimae._maps.counting import split_counts
 from sklearn_ssimae._networks.autoencoders import PatchNetwork
 from sklearn_ssimae._networks.devices import choose_device, to_channels_last, to_device
+from sklearn_ssimae._networks.own_state import own_state
 from sklearn_ssimae._training.checkpoint import Checkpoint, open_checkpoint
 from sklearn_ssimae._training.corruption import Corruption
 from sklearn_ssimae._training.crops import CropSampler
@@ -81,6 +82,7 @@ class Fit:
         self.n_epochs = 1 if is_partial else int(detector.max_iter or _EPOCHS)
         self.was_interrupted = False
 
+    @own_state()
     def run(self) -> None:
         """The whole of it. An error before the first epoch ends leaves the detector as it was."""
         with self._undone_unless_learnt():
@@ -199,6 +201,7 @@ class Fit:
             lambda index: prepare.of(images, index),
             fraction=detector.validation_fraction,
             patch_size=detector.patch_size,
+            n_channels=self.n_channels,
             rng=np.random.default_rng(self.seeds[1]),
         )
         if not division.kept:
@@ -254,7 +257,7 @@ class Fit:
         # On the meta device no weights are drawn, so that the global generator is left alone.
         with torch.device("meta"):
             network = self.detector._network_class(**self.detector._network_config(self.n_channels))
-        network.to_empty(device="cpu").initialize(crops, self.generator)
+        network.float().to_empty(device="cpu").initialize(crops, self.generator)
         return network
 
     def _identity(self, crops: Tensor) -> Identity:

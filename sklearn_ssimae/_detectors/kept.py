@@ -41,7 +41,8 @@ class KeptParts:
         planes = part.of(whole)
         size = planes.shape[1:] if part.is_region else self.images[part.image].shape[:2]
         height, width = size
-        return Extent((height, width), part.sides(whole)), planes
+        share = self.prepare.scale**-2 if part.is_region else 1.0
+        return Extent((height, width), part.sides(whole), share), planes
 
     def n_pixels(self) -> float | None:
         """Mean pixels of the whole images at the network's scale; None if they are whole."""

@@ -9,6 +9,7 @@ from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
+from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_ssimae._deciding.calibration import Calibration
@@ -44,6 +45,7 @@ class Parameters:
     region: Any = None
     residual: str = "relative"
     opening_diameter: int | None = 4
+    min_area: int = 0
     smoothing: float | str = "auto"
     contamination: float | str = "auto"
     threshold: float | None = None
@@ -90,6 +92,7 @@ class Parameters:
         "region": ["array-like", str, PathLike, None],
         "residual": [StrOptions({"relative", "plain"})],
         "opening_diameter": [Interval(Integral, 1, None, closed="left"), None],
+        "min_area": [Interval(Integral, 0, None, closed="left")],
         "smoothing": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
         "threshold": [Interval(Real, None, None, closed="neither"), None],
@@ -110,7 +113,7 @@ class Parameters:
         if self.threshold is not None:
             return np.float64(self.threshold)
         if math.isnan(learnt):
-            raise ValueError(
+            raise NotFittedError(  # an AttributeError too, so that hasattr and dir work
                 "No threshold was learnt, since fit was given one. Set threshold again, or learn "
                 "one from good images that were not trained on: fit_threshold(X)."
             )
@@ -144,6 +147,14 @@ class Parameters:
         return self._learnt.table
 
     @property
+    def threshold_basis_(self) -> str:
+        """What `threshold_` rests on, in words."""
+        learnt = self._learnt
+        if self.threshold is not None:
+            return "set by the parameter threshold, not learnt"
+        return learnt.rests_on.removeprefix(f"threshold {learnt.threshold:.4g}: ")
+
+    @property
     def _learnt(self) -> Calibration:
         if not hasattr(self, "_calibration"):
             raise AttributeError(f"This {type(self).__name__} is not fitted.")
@@ -161,7 +172,7 @@ class Parameters:
 def good_of(learnt: Calibration) -> GoodMaterial:
     """What relative maps are relative to."""
     if learnt.settings.good is None:
-        raise ValueError(
+        raise NotFittedError(
             "residual='relative' needs to know what good material shows, but nothing was kept "
             "from training for it. Learn it from good images that were not trained on: "
             "fit_threshold(X)."

@@ -18,6 +18,7 @@ from sklearn.base import (
     _fit_context,
 )
 from sklearn.callback import CallbackSupportMixin
+from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -29,9 +30,10 @@ from sklearn_ssimae._deciding.false_alarms import (
 )
 from sklearn_ssimae._detectors.docs import DOC_LINK_TEMPLATE, published
 from sklearn_ssimae._detectors.framing import FramesOfRows, framed
+from sklearn_ssimae._detectors.names import NamesOfRows
 from sklearn_ssimae._images.collection import resolve_image_shape
 from sklearn_ssimae._images.containers import plain
-from sklearn_ssimae._images.labels import check_mask_shapes, good_images, score_maps
+from sklearn_ssimae._images.labels import learnable, score_maps
 from sklearn_ssimae.metrics import Images, as_map
 
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
@@ -40,6 +42,7 @@ _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 @published
 class ResidualThresholder(
     CallbackSupportMixin,
+    NamesOfRows,
     OneToOneFeatureMixin,
     OutlierMixin,
     FramesOfRows,
@@ -177,8 +180,7 @@ class ResidualThresholder(
         task = self._init_callback_context()
         task.call_on_fit_task_begin(estimator=self, X=X, y=y)
         maps = self._read(X, reset=True)
-        good = good_images(y, len(maps))
-        check_mask_shapes(y, maps)
+        good = learnable(y, maps)
         if self.threshold is not None:
             self._learnt = None
         elif good.any():
@@ -200,7 +202,10 @@ class ResidualThresholder(
             raise AttributeError("This ResidualThresholder is not fitted.")
         threshold = self._learnt if self.threshold is None else self.threshold
         if threshold is None:
-            raise ValueError("No threshold was learnt, since fit was given one. Call fit again.")
+            # An AttributeError too, so that hasattr and dir work.
+            raise NotFittedError(
+                "No threshold was learnt, since fit was given one. Call fit again."
+            )
         return np.float64(threshold)
 
     @property

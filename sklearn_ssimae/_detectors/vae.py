@@ -115,7 +115,8 @@ class VAEDetector(BaseDetector):
 
     def _make_loss(self, n_channels: int, device: torch.device, generator: Generator) -> Loss:
         def loss(forward: Forward, patches: Tensor, warmth: float) -> Tensor:
-            noise = torch.randn(1, len(patches), self.latent_dim, generator=generator)
+            shape = (1, len(patches), self.latent_dim)
+            noise = torch.randn(shape, generator=generator, dtype=torch.float32)
             mean, variance, divergence = forward(noise.to(patches.device))
             log_density = log_normal(patches, mean[0], variance[0]).mean()
             weight = warmth * self.kl_weight

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,11 +17,19 @@ from typing import Any, Literal
 import numpy as np
 from sklearn.utils.validation import check_array
 
-from sklearn_ssimae._images.alpha import opaque_pixels
 from sklearn_ssimae._images.containers import check_item, to_array
-from sklearn_ssimae._images.files import is_path, is_picture, read_file, read_picture
+from sklearn_ssimae._images.files import (
+    is_path,
+    is_picture,
+    opaque_pixels,
+    read_file,
+    read_picture,
+)
 
 Kind = Literal["rows", "array", "sequence"]
+
+# From so many rows of so many features on, rows may be the lines of one image.
+_LEAST_LINES = 64
 
 
 class ImageCollection(Sequence[np.ndarray]):
@@ -66,8 +75,7 @@ class ImageCollection(Sequence[np.ndarray]):
 
     def name(self, index: int) -> str:
         """What to call an image in a message."""
-        image = self._images[index]
-        return f"image {index} ({os.fspath(image)})" if is_path(image) else f"image {index}"
+        return _name(self._images[index], index)
 
     def digest(self, index: int) -> bytes:
         """Equal for equal arrays, and for files of equal bytes, which are not decoded."""
@@ -238,9 +246,10 @@ def sequence_of_images(X: Any) -> ImageCollection:
         raise ValueError(f"X is one path, {os.fspath(X)!r}. Give a list of paths.")
     items = list(X)
     for index, item in enumerate(items):
-        if is_path(item) and not Path(item).is_file():
-            raise FileNotFoundError(f"image {index} is no file: {os.fspath(item)!r}.")
-        if is_path(item) or is_picture(item):
+        if is_path(item):
+            _check_file(item)
+            continue
+        if is_picture(item):
             continue
         if not 2 <= _ndim(item) <= 3:
             raise ValueError(
@@ -251,11 +260,36 @@ def sequence_of_images(X: Any) -> ImageCollection:
     return ImageCollection(items, "sequence")
 
 
-def resolve_image_shape(image_shape: Any, n_features: int) -> tuple[int, ...]:
-    """Shape of flattened rows: as given, else a square, else a strip of one line."""
+def _check_file(path: Any) -> None:
+    name = os.fspath(path)
+    if Path(path).is_dir():
+        raise FileNotFoundError(
+            f"{name} is a folder. Give the files in it: "
+            f"sklearn_ssimae.datasets.list_images({name!r})."
+        )
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no file {name}.")
+
+
+def resolve_image_shape(image_shape: Any, n_features: int, n_rows: int = 1) -> tuple[int, ...]:
+    """Shape of flattened rows: as given, else a square, else a strip of one line.
+
+    Warns of rows that look like the lines of one image.
+    """
     if image_shape is None:
         side = round(n_features**0.5)
-        return (side, side) if side * side == n_features else (1, n_features)
+        shape = (side, side) if side * side == n_features else (1, n_features)
+        # Some rows are squares as well, but hardly as many as they have features.
+        looks_like_lines = shape[0] == 1 or n_rows == n_features
+        if looks_like_lines and min(n_rows, n_features) >= _LEAST_LINES:
+            warnings.warn(
+                f"X has the shape {(n_rows, n_features)} and is read as {n_rows} images of the "
+                f"shape {shape}, one a row. If it is one image, give X[None]. If its rows are "
+                f"flattened images, set image_shape, such as image_shape={shape}.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return shape
     shape = tuple(image_shape)
     whole = all(isinstance(side, (int, np.integer)) and side >= 1 for side in shape)
     if len(shape) not in (2, 3) or not whole:
@@ -292,10 +326,15 @@ def _is_image_array(item: Any) -> bool:
     return is_picture(item) or (hasattr(item, "ndim") and item.ndim >= 2)
 
 
+def _name(item: Any, index: int) -> str:
+    """What to call an image in a message: its file, or its number."""
+    return os.fspath(item) if is_path(item) else f"image {index}"
+
+
 def _read(item: Any, index: int) -> np.ndarray:
-    label = f"image {index} ({os.fspath(item)})" if is_path(item) else f"image {index}"
+    label = _name(item, index)
     if is_path(item):
-        image = read_file(item, index)
+        image = read_file(item)
     else:
         image = read_picture(item, label) if is_picture(item) else to_array(item)
     if image.size == 0:

@@ -30,11 +30,13 @@ def plain(X: Any) -> Any:
     Raises
     ------
     TypeError
-        For what is no sequence: iterators, sets, mappings, bytes, a single picture.
+        For what is no sequence: iterators, sets, mappings, bytes, a single picture. For a list
+        of bytes.
     ValueError
-        For images whose channels come first, and for a single colour image.
+        For images whose channels come first, for a single colour image, and for an empty list.
     """
     _check_container(X)
+    _check_content(X)
     if isinstance(X, torch.Tensor):
         _check_axes(X, "X.permute(0, 2, 3, 1)")
         return to_array(X)
@@ -107,6 +109,25 @@ def _check_container(X: Any) -> None:
             f"X is a {kind}, and images are needed more than once and by their number. {_WANTED}: "
             "list(X) if it holds these; the batches of a loader, torch.cat([b for b in X]), "
             "with the axes (n, h, w, c)."
+        )
+
+
+def _check_content(X: Any) -> None:
+    """Refuse what holds nothing, or bytes, which may be names of files or what is in them."""
+    shape = getattr(X, "shape", None)
+    if (isinstance(X, (list, tuple)) and len(X) == 0) or shape == (0,):
+        raise ValueError(
+            f"X is an empty {type(X).__name__}. Give one image or more. If a pattern of file "
+            "names made it, no file matched."
+        )
+    first = X[0] if isinstance(X, (list, tuple)) else None
+    if shape and 0 not in shape and getattr(getattr(X, "dtype", None), "kind", "") in ("O", "S"):
+        first = np.asarray(X).flat[0]
+    if isinstance(first, bytes):
+        raise TypeError(
+            "X holds bytes objects. Of names of files give texts: [os.fsdecode(name) for name in "
+            "X]. Of the contents of files give images: [PIL.Image.open(io.BytesIO(content)) for "
+            "content in X]."
         )
 
 

@@ -1,6 +1,6 @@
 """What y says: masks of defects, or a label for each image.
 
-`good_images` is the one rule for which images may be learnt from. Masks come as an array
+`learnable` is the one rule for which images may be learnt from. Masks come as an array
 (n, h, w) or (n, h, w, 1), or as a sequence of arrays (h, w) of several sizes; a sequence
 is any object with a length and an index, so that masks can be read when they are needed.
 """
@@ -22,6 +22,9 @@ from sklearn_ssimae._images.collection import ImageCollection
 from sklearn_ssimae._images.containers import to_array
 from sklearn_ssimae._images.files import IMAGE_SUFFIXES, is_path
 from sklearn_ssimae.metrics import Images, as_mask, pixel_roc_auc_score
+
+# From so many pixels on, rows are images and no table of something else.
+_LEAST_PIXELS = 64
 
 
 def is_masks(y: Any) -> bool:
@@ -65,32 +68,59 @@ def good_images(y: Any, n_images: int) -> np.ndarray:
     return np.asarray(y != -1)
 
 
+def learnable(y: Any, maps: Images) -> np.ndarray:
+    """Which images y allows to learn from, by `good_images`; it must fit them.
+
+    Parameters
+    ----------
+    y : object
+        As in `good_images`. Binary rows of as many values as an image has pixels are masks.
+    maps : array, or sequence
+        As in `check_mask_shapes`.
+
+    Returns
+    -------
+    good : bool ndarray of shape (n,)
+
+    Raises
+    ------
+    ValueError
+        As `good_images` and `check_mask_shapes`.
+    """
+    y = masks_of_rows(y, maps)
+    good = good_images(y, len(maps))
+    check_mask_shapes(y, maps)
+    warn_of_zeros_and_ones(y, maps)
+    return good
+
+
 def good_images_of(images: ImageCollection, y: Any) -> ImageCollection:
     """The images that y allows to learn from, of which masks may mark a part.
 
     Raises
     ------
     ValueError
-        As `good_images` and `check_mask_shapes`, and if y leaves nothing.
+        As `learnable`, and if y leaves nothing.
     """
-    unpacked = unpack(y)
-    if not (len(np.shape(unpacked)) != 0 and is_masks(y)):
-        return _taken(images, good_images(y, len(images)))
-    check_length(unpacked, len(images))
-    check_mask_shapes(y, images.items if images.kind == "sequence" else images)
+    # The items of a sequence, so that no file is read for its size.
+    maps = images.items if images.kind == "sequence" else images
+    good, masks = learnable(y, maps), masks_of_rows(y, maps)
+    if not is_masks(masks):
+        return _taken(images, good)
+    masks = unpack(masks)
 
     def marks(index: int) -> np.ndarray:
-        return as_mask(unpacked[index], index, "y")
+        return as_mask(masks[index], index, "y")
 
-    is_left = np.array([not marks(index).all() for index in range(len(images))], dtype=bool)
+    is_left = good.copy()
+    for index in np.flatnonzero(~good).tolist():
+        is_left[index] = not marks(index).all()
     return _taken(images.with_marks(marks), is_left)
 
 
 def wholly_good_images_of(images: ImageCollection, y: Any) -> ImageCollection:
     """The images that y marks nowhere; errors as of `good_images_of`."""
-    good = good_images(y, len(images))
-    check_mask_shapes(y, images.items if images.kind == "sequence" else images)
-    return _taken(images, good)
+    return _taken(images, learnable(y, images.items if images.kind == "sequence" else images))
 
 
 def _taken(images: ImageCollection, good: np.ndarray) -> ImageCollection:
@@ -141,6 +171,28 @@ def check_mask_shapes(y: Any, maps: Images) -> None:
         )
 
 
+def masks_of_rows(y: Any, maps: Images) -> Any:
+    """What `unpack` returns; masks that are flattened, (n, n_pixels), get a height and a width.
+
+    They are told from targets of other meanings by their values, 0 and 1, and by their length:
+    that of the image's pixels, or of all its channels.
+    """
+    y = unpack(y)
+    is_table = isinstance(y, np.ndarray) and y.ndim == 2 and y.dtype.kind in "buif"
+    if not is_table or len(y) != len(maps) or 0 in y.shape or not np.isin(y, (0, 1)).all():
+        return y
+    shape = np.shape(maps[0])
+    if len(shape) == 1:
+        shape = (1, *shape)
+    if y.shape[1] < 2:
+        return y
+    if y.shape[1] == math.prod(shape[:2]):
+        return y.reshape(len(y), *shape[:2])
+    if len(shape) == 3 and y.shape[1] == math.prod(shape):
+        return y.reshape(len(y), *shape).any(axis=3)
+    return y
+
+
 def in_shape_of(maps: Any, masks: Images) -> Images:
     """Maps; those that are rows (n, h·w) take the shapes of their masks.
 
@@ -174,9 +226,9 @@ def score_maps(maps: Any, y: Any) -> float:
     auc : float
         nan, with an UndefinedMetricWarning, if y holds one class alone.
     """
-    y = unpack(y)
     if hasattr(maps, "__array__"):  # of rows it may be a data frame
         maps = np.asarray(maps)
+    y = masks_of_rows(y, maps)
     if is_masks(y):
         return pixel_roc_auc_score(y, in_shape_of(maps, y))
     good = good_images(y, len(maps))
@@ -190,6 +242,25 @@ def score_maps(maps: Any, y: Any) -> float:
         )
         return math.nan
     return float(roc_auc_score(~good, [np.max(values) for values in maps]))
+
+
+def warn_of_zeros_and_ones(y: Any, maps: Images) -> None:
+    """Warn of labels by which 1, or 0, probably stands for a defect."""
+    y = unpack(y)
+    if _are_masks(y) or y.ndim != 1 or y.dtype.kind not in "buif":
+        return
+    if set(np.unique(y).tolist()) != {0, 1}:
+        return
+    shape = np.shape(maps[0])
+    # Paths have no shape. Rows of a few features are no images.
+    if shape == () or math.prod(shape) >= _LEAST_PIXELS:
+        warnings.warn(
+            "y holds the labels 0 and 1, and neither marks a defect: every image counts as good. "
+            "A label of -1 marks a defective image. If 1 stands for one, give "
+            "np.where(np.equal(y, 1), -1, 1).",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def unpack(y: Any) -> Any:
@@ -210,11 +281,12 @@ def unpack(y: Any) -> Any:
 def _refuse_paths(y: np.ndarray) -> None:
     """Labels may be text, but files of masks would be taken for good images."""
     for index, item in enumerate(y):
+        item = os.fsdecode(item) if isinstance(item, bytes) else item
         is_text = isinstance(item, str)
         if is_path(item) and (not is_text or Path(item).suffix.lower() in IMAGE_SUFFIXES):
             raise ValueError(
                 f"y[{index}] is a path, {os.fspath(item)!r}. Give the masks themselves: "
-                "[np.asarray(PIL.Image.open(path).convert('L')) > 0 for path in y]."
+                "[np.asarray(PIL.Image.open(path)) > 0 for path in y]."
             )
 
 

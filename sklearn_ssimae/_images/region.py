@@ -27,7 +27,7 @@ def read_region(region: Any) -> np.ndarray | None:
     if region is None:
         return None
     if is_path(region):
-        name, array = f"region {os.fspath(region)!r}", _grey(read_file(region, 0))
+        name, array = f"region {os.fspath(region)!r}", _grey(read_file(region))
     else:
         name, array = "region", to_array(region)
     if array.ndim != 2 or array.size == 0:

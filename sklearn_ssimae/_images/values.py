@@ -26,6 +26,10 @@ _FULL_RANGES = ((0.0, 1.0), (0.0, 255.0), (0.0, 65535.0))
 # Cameras that store their values in 16 bits.
 _FEWER_BITS = (8, 10, 12, 14)
 _MAX_LOOKED_AT = 100
+# A resized pixel of which so large a share counts counts.
+_WHOLLY = 1 - 1e-3
+# Values of an image that is made smaller that are held as floats at once.
+_BAND = 2**23
 
 
 class Preparation(NamedTuple):
@@ -56,38 +60,45 @@ class Preparation(NamedTuple):
         return self.counting(self(image, name), self.counts(images, index, image.shape[:2]))
 
     def counts(
-        self, images: ImageCollection, index: int, shape: tuple[int, ...]
+        self, images: ImageCollection, index: int, size: tuple[int, ...]
     ) -> np.ndarray | None:
-        """Which pixels of an image of that shape count, (h, w); None for all."""
-        own = images.counts(index)
-        if self.region is None:
-            return own
-        if self.region.shape != shape:
+        """Which pixels of an image of that size count, (h, w); None for all."""
+        name, own = images.name(index), images.counts(index)
+        if own is not None and own.shape != size:
             raise ValueError(
-                f"region has the shape {self.region.shape}, and {images.name(index)} "
-                f"has {tuple(shape)}. A region is for images of one size; crop or resize the "
-                "images, or make a region of their size."
+                f"The mask of {name} has the shape {own.shape}, and the image has {tuple(size)}. "
+                "A mask must have the height and width of its image."
             )
-        return self.region if own is None else self.region & own
+        region = self.region_of(name, size)
+        return own if region is None else region if own is None else region & own
+
+    def region_of(self, name: str, size: tuple[int, ...]) -> np.ndarray | None:
+        """The region of an image of that size, (h, w); None for all of it."""
+        if self.region is not None and self.region.shape != size:
+            raise ValueError(
+                f"region has the shape {self.region.shape}, and {name} has {tuple(size)}. A region "
+                "is for images of one size: crop or resize the images, or give a region of theirs."
+            )
+        return self.region
 
     def counting(self, planes: Tensor, counts: np.ndarray | None) -> Tensor:
         """Planes at the network's scale, with what counts of the image at its own."""
         if counts is None or counts.all():
             return planes
-        size = (planes.shape[1], planes.shape[2])
-        # A pixel in which something outside takes part does not count.
-        share = resize(
-            torch.from_numpy(counts.astype(np.float32))[None], size, antialias=self.scale < 1
-        )
-        inside = share[0].numpy() > 1 - 1e-3
-        return with_counts(planes, inside) if inside.any() else torch.cat([planes, 0 * planes[:1]])
+        return with_counts(planes, self.inside(counts, (planes.shape[1], planes.shape[2])))
+
+    def inside(self, counts: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """What counts at the network's scale: pixels in which nothing else takes part."""
+        shares = torch.from_numpy(counts.astype(np.float32))[None]
+        return resize(shares, size, antialias=self.scale < 1)[0].numpy() > _WHOLLY
 
     def __call__(self, image: np.ndarray, name: str) -> Tensor:
         """Planes (c, h', w'), float32, of an image (h, w, c); `name` is for messages."""
         self.check_channels(image.shape[2], name)
         low, high = data_range = self.range_of(image, name)
         tensor = to_tensor(image, data_range, self.scale)
-        if not tensor.abs().max() <= _MAX_UNIT:
+        least, greatest = tensor.aminmax()
+        if not max(-least, greatest) <= _MAX_UNIT:
             raise ValueError(
                 f"{name} holds values in [{image.min():g}, {image.max():g}], too far from those "
                 f"that stand for black and white, [{low:g}, {high:g}]. Bring the images to that "
@@ -166,9 +177,9 @@ def resolve_data_range(data_range: Any, images: ImageCollection) -> DataRange:
         image = images[unsigned[0]]
         raise ValueError(
             f"{images.name(unsigned[0])} is of {image.dtype}, which has the range "
-            f"[0, {np.iinfo(image.dtype).max}], and others, such as image 0 of {first.dtype}, "
-            f"hold values in [{low:g}, {high:g}], so their values mean different things. Convert "
-            "the images to one dtype, or set data_range."
+            f"[0, {np.iinfo(image.dtype).max}], and others, such as {images.name(0)} of "
+            f"{first.dtype}, hold values in [{low:g}, {high:g}], so their values mean different "
+            "things. Convert the images to one dtype, or set data_range."
         )
     if max(abs(low), abs(high)) > _MAX_VALUE:
         raise ValueError(
@@ -242,19 +253,35 @@ def _check_data_range(data_range: Any) -> DataRange:
 
 def to_tensor(image: np.ndarray, data_range: DataRange, scale: float) -> Tensor:
     """An image (h, w, c) as float32 (c, h, w), its range mapped to [0, 1], resized."""
+    if scale == 1:
+        return _unit(image, data_range)
+    height, width, n_channels = image.shape
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    n_rows = max(1, _BAND // (width * n_channels))
+    if scale > 1 or n_rows >= height:
+        return resize(_unit(image, data_range), size, antialias=scale < 1)
+    # Of a large image the floats take many times its bytes. It is made narrower band by band, and
+    # then lower: torch does the same two steps, so that the result is the same to the bit.
+    narrow = torch.empty((n_channels, height, size[1]))
+    for start in range(0, height, n_rows):
+        band = _unit(image[start : start + n_rows], data_range)
+        narrow[:, start : start + n_rows] = resize(band, (band.shape[1], size[1]), antialias=True)
+    return resize(narrow, size, antialias=True)
+
+
+def _unit(image: np.ndarray, data_range: DataRange) -> Tensor:
+    """An image (h, w, c) as float32 (c, h, w), its range mapped to [0, 1]."""
     low, high = data_range
     # Integers and large offsets lose digits in float32 before the subtraction, not after.
     exact: Any = (
         np.float64 if image.dtype.itemsize > 2 and image.dtype != np.float32 else np.float32
     )
     with np.errstate(all="ignore"):  # what overflows is not finite, and refused as too large
-        unit: np.ndarray = (image.astype(exact, copy=False) - exact(low)) / exact(high - low)
+        unit: np.ndarray = image.astype(exact)
+        unit -= exact(low)
+        unit /= exact(high - low)
         planes = np.ascontiguousarray(unit.transpose(2, 0, 1), dtype=np.float32)
-    tensor = torch.from_numpy(planes)
-    if scale == 1:
-        return tensor
-    height, width = (max(1, round(side * scale)) for side in tensor.shape[1:])
-    return resize(tensor, (height, width), antialias=scale < 1)
+    return torch.from_numpy(planes)
 
 
 def output_dtype(image: np.ndarray) -> np.dtype:

@@ -127,7 +127,7 @@ class BorderProfile:
 
     def expected(self, height: int, width: int) -> Tensor:
         """The profile laid out over an image: (height, width)."""
-        top, right, bottom, left = torch.from_numpy(self.values)
+        top, right, bottom, left = torch.tensor(self.values)
         # Profiles fall: where borders are alike, the nearest one's is the greatest.
         return torch.maximum(_laid_out(top, bottom, height)[:, None], _laid_out(left, right, width))
 

@@ -1,8 +1,8 @@
 """Pixels that do not count: outside the region, transparent, or marked as defects in training.
 
 Planes (c, h, w) of an image of which some pixels do not count have one plane more, the last: 1
-where a pixel counts and 0 elsewhere. The others then hold, at pixels that do not count, the value of
-the nearest one that does: what lies outside has no influence at all.
+where a pixel counts and 0 elsewhere. The others then hold, at pixels that do not count, the value
+of the nearest one that does: what lies outside has no influence at all.
 """
 
 from __future__ import annotations
@@ -19,13 +19,17 @@ _LEAST_WEIGHT = 1e-6
 
 
 def with_counts(planes: Tensor, counts: np.ndarray) -> Tensor:
-    """Planes (c, h, w) and what counts of them, (h, w), as planes (c + 1, h, w).
+    """Planes (c, h, w) and what counts of them, (h, w), as planes (c + 1, h, w)."""
+    rows, columns = nearest_counting(counts)
+    return torch.cat([planes[:, rows, columns], torch.from_numpy(counts).to(planes)[None]])
 
-    At least one pixel must count.
-    """
+
+def nearest_counting(counts: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Row and column (h, w) of the nearest pixel that counts; of itself where none does."""
+    if not counts.any():
+        counts = ~counts
     rows, columns = distance_transform_edt(~counts, return_distances=False, return_indices=True)
-    filled = planes[:, torch.from_numpy(rows), torch.from_numpy(columns)]
-    return torch.cat([filled, torch.from_numpy(counts).to(planes)[None]])
+    return torch.from_numpy(rows).long(), torch.from_numpy(columns).long()
 
 
 def split_counts(planes: Tensor, n_channels: int) -> tuple[Tensor, Tensor | None]:

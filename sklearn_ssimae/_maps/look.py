@@ -99,7 +99,7 @@ class LookProfile:
         """The profile laid out over reconstructions (n, c, h, w): (n, h, w)."""
         looks = look_of(reconstructions, self.sigma).movedim(1, -1)
         places = _place(looks, self.low, self.high).flip(-1)  # columns come first
-        table = torch.from_numpy(self.logarithms).to(looks).expand(looks.shape[0], 1, -1, -1)
+        table = torch.tensor(self.logarithms).to(looks).expand(looks.shape[0], 1, -1, -1)
         logarithms = F.grid_sample(table, places, padding_mode="border", align_corners=True)
         return logarithms[:, 0].exp()
 
@@ -112,7 +112,7 @@ def _quadratic(places: np.ndarray) -> np.ndarray:
 
 def _place(looks: Tensor, low: np.ndarray, high: np.ndarray) -> Tensor:
     """Looks (..., 2) in units of their range, from -1 to 1."""
-    first, last = (torch.from_numpy(ends).to(looks) for ends in (low, high))
+    first, last = (torch.tensor(ends).to(looks) for ends in (low, high))
     return ((looks - first) / (last - first).clamp(min=LEAST) * 2 - 1).clamp(-1, 1)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Self, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from sklearn_ssimae._maps.areas import without_small_regions
 from sklearn_ssimae._maps.border import LEAST
 from sklearn_ssimae._maps.counting import blank, smooth_counting, split_counts
 from sklearn_ssimae._maps.filters import grey_opening
@@ -189,13 +192,33 @@ class MapMaker:
 
         Of images that do not count everywhere, the planes are those of `with_counts`.
         """
+        for tag, _, found in self.maps_and_values(images):
+            yield tag, found
+
+    def maps_and_values(
+        self, images: Iterable[tuple[Tag, Tensor]]
+    ) -> Iterator[tuple[Tag, Tensor, Tensor]]:
+        """As `maps`, with the averaged values (k, h, w) of the image itself before each map."""
         for (tag, counts), image, values in self.reconstruct(self.split(images)):
             found = self._map(image, values, counts)
             if self.level is not None and bool((found > self.level).any()):
                 repaired = repair(image[None], values[None], found[None], self.level)[0]
                 for _, _, again in self.reconstruct([(tag, repaired)]):
                     found = self._map(image, again, counts)
-            yield tag, found
+            yield tag, values, found
+
+    def without_small_regions(
+        self, residual: np.ndarray, *, threshold: float = math.inf, share: float = 1.0
+    ) -> np.ndarray:
+        """A finished map (h, w), at the size of its image, without regions below `min_area`.
+
+        Above `threshold`, and above what 19 in 20 pixels of good material show if that is less.
+        `share` is the area of the map's pixels in those of the image.
+        """
+        floor = -math.inf
+        if self.settings.good is not None:
+            floor = float(np.fmin(0.0 if self.comparison.gives_logarithms else 1.0, threshold))
+        return without_small_regions(residual, self.settings.min_area / share, floor)
 
     def split(
         self, images: Iterable[tuple[Tag, Tensor]]

@@ -25,6 +25,8 @@ class MapSettings:
         Value of finished maps beyond which pixels are replaced for the second look; None for none.
     opening_diameter : int or None
         Diameter in pixels of the disk of the opening; None for none.
+    min_area : float
+        Pixels of an image, at its own size, of the smallest region that counts; 0 for none.
     """
 
     stride: int
@@ -33,3 +35,4 @@ class MapSettings:
     good: GoodMaterial | None = None
     level: float | None = None
     opening_diameter: int | None = None
+    min_area: float = 0

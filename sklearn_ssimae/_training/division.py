@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
+from sklearn_ssimae._maps.counting import split_counts
+
 # Up to so many images, a region of each is kept in place of whole images: one or none of them
 # would tell little, and take much from the training.
 _FEW = 10
@@ -18,6 +20,9 @@ _SOME = 50
 # of trained ones to alter little.
 _MAX_COMPARED = 1000
 _EVERYTHING = (slice(None), slice(None))
+
+#: Rows and columns.
+_Span = tuple[range, range]
 
 
 class Part(NamedTuple):
@@ -82,6 +87,7 @@ def divide(
     *,
     fraction: float,
     patch_size: int,
+    n_channels: int,
     rng: np.random.Generator,
 ) -> Division:
     """Keep a share of the images, or of few and large images a strip of each.
@@ -91,10 +97,11 @@ def divide(
     indices : sequence of int
         Of the images, no two alike.
     load : callable
-        Index to planes (c, h, w) at the network's scale; called for few images only.
+        Index to planes (c, h, w) at the network's scale, with a plane more where some of it does
+        not count; called for few images only.
     fraction : float
         In (0, 1): the share that is kept; at least one image, or a strip as wide as a patch.
-    patch_size : int
+    patch_size, n_channels : int
     rng : numpy Generator
         Chooses the images.
 
@@ -106,11 +113,11 @@ def divide(
     n_images = len(indices)
     if n_images <= _SOME:
         least = 2 * patch_size if n_images <= _FEW else patch_size / fraction
-        shapes = _shapes_if_large(indices, load, least)
-        if shapes is not None:
+        spans = _spans_if_large(indices, load, least, n_channels)
+        if spans is not None:
             pairs = [
-                _strip(index, shape, fraction, patch_size, at_start=bool(place % 2))
-                for place, (index, shape) in enumerate(zip(indices, shapes, strict=True))
+                _strip(index, span, fraction, patch_size, at_start=bool(place % 2))
+                for place, (index, span) in enumerate(zip(indices, spans, strict=True))
             ]
             return Division([trained for trained, _ in pairs], [kept for _, kept in pairs])
         if n_images == 1:
@@ -125,29 +132,43 @@ def divide(
     return Division([Part(indices[i]) for i in trained], [Part(indices[i]) for i in kept])
 
 
-def _shapes_if_large(
-    indices: Sequence[int], load: Callable[[int], Tensor], least: float
-) -> list[tuple[int, int]] | None:
-    """Sizes (h, w) of the images, None if one is smaller; none is loaded beyond that."""
-    shapes = []
+def _spans_if_large(
+    indices: Sequence[int], load: Callable[[int], Tensor], least: float, n_channels: int
+) -> list[_Span] | None:
+    """Rows and columns of the images that count, None if one has few; none is loaded beyond."""
+    spans = []
     for index in indices:
-        height, width = load(index).shape[1:]
-        if max(height, width) < least:
+        planes, counts = split_counts(load(index), n_channels)
+        rows, columns = (range(side) for side in planes.shape[1:])
+        if counts is not None:
+            rows, columns = (_span(counts[0].any(dim=axis).numpy()) for axis in (1, 0))
+        if max(len(rows), len(columns)) < least:
             return None
-        shapes.append((height, width))
-    return shapes
+        spans.append((rows, columns))
+    return spans
+
+
+def _span(counts: np.ndarray) -> range:
+    """From the first to the last of an axis that counts."""
+    places = np.flatnonzero(counts)
+    return range(int(places[0]), int(places[-1]) + 1) if len(places) else range(0)
 
 
 def _strip(
-    index: int, shape: tuple[int, int], fraction: float, patch_size: int, *, at_start: bool
+    index: int, span: _Span, fraction: float, patch_size: int, *, at_start: bool
 ) -> tuple[Part, Part]:
     """The rest of an image, and a strip at an end of its longer axis."""
-    along = int(shape[1] >= shape[0])
-    side = shape[along]
-    length = min(max(patch_size, round(fraction * side)), side - patch_size)
-    first, last = slice(0, length), slice(side - length, side)
-    kept = first if at_start else last
-    trained = slice(length, side) if at_start else slice(0, side - length)
+    rows, columns = span
+    along = len(columns) >= len(rows)
+    axis = columns if along else rows
+    length = min(max(patch_size, round(fraction * len(axis))), len(axis) - patch_size)
+    if at_start:
+        kept, trained = (
+            slice(axis.start, axis.start + length),
+            slice(axis.start + length, axis.stop),
+        )
+    else:
+        kept, trained = slice(axis.stop - length, axis.stop), slice(axis.start, axis.stop - length)
 
     def box(part: slice) -> tuple[slice, slice]:
         return (slice(None), part) if along else (part, slice(None))

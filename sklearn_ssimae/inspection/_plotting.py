@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sklearn_ssimae._extras import install_hint
 from sklearn_ssimae.metrics import Images, as_mask
 
 if TYPE_CHECKING:
@@ -38,14 +39,12 @@ def require_matplotlib(caller: str) -> None:
     try:
         import matplotlib.pyplot  # noqa: F401
     except ImportError as error:
-        raise ImportError(
-            f'{caller} needs matplotlib. Install it: pip install "sklearn-ssimae[plot]"'
-        ) from error
+        raise ImportError(f"{caller} needs matplotlib. {install_hint('plot')}") from error
 
 
 def unit_of(detector: Any) -> str:
     """What the values of a detector's maps say, as the label of a scale."""
-    is_logarithm = detector._residual_is_logarithm
+    is_logarithm = detector._make_comparison().gives_logarithms
     if detector.residual == "plain":
         return "residual, a logarithm" if is_logarithm else "residual"
     if is_logarithm:

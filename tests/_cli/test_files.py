@@ -13,6 +13,7 @@ import pytest
 import skops.io
 from PIL import Image
 from shared_cli import CHEAPEST, files_in
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LinearRegression
 
@@ -50,6 +51,8 @@ def test_export(ssimae, photos, detector, detector_file, tmp_path):
         ([48, 0], "image_shape must be (h, w) or (h, w, c)"),
         ([48, 56, 3], "has 3 channels"),
         (["tall", 56], "invalid int value: 'tall'"),
+        (["48,56"], "invalid int value: '48,56': write 48 56"),
+        (["48x56x3"], "invalid int value: '48x56x3': write 48 56 3"),
     ],
 )
 def test_bad_shapes(ssimae, detector_file, tmp_path, shape, message):
@@ -82,9 +85,39 @@ def test_info(ssimae, detector, detector_file):
         "channels": "1",
         "values": "0 to 255",
         "threshold": f"{detector.threshold_:.6g}",
+        "rests on": "set by the parameter threshold, not learnt",
         "epochs": f"2 of 64 crops, the last with loss {detector.loss_curve_[-1]:.4g}",
         "stored": f"2026-05-04 03:02, by sklearn-ssimae {version} (this is {version})",
     }
+
+
+def test_info_of_a_threshold_that_rests_on_one_image(ssimae, detector, tmp_path):
+    """And of one that was set when the detector was fitted, and taken back."""
+    file = tmp_path / "detector.skops"
+    learnt = clone(detector).set_params(threshold=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        learnt.fit(np.random.default_rng(0).random((2, 48, 56)))
+    skops.io.dump(learnt, file)
+    lines = read_lines(ssimae("info", file).output)
+    assert lines["threshold"] == f"{learnt.threshold_:.6g}"
+    assert lines["rests on"].startswith("exceeded by 0.01 of good images, extrapolated")
+    assert "It rests on 1 image alone" in lines["rests on"]
+    plain = L2AutoencoderDetector(**CHEAPEST, threshold=1.0, residual="plain", smoothing=1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        plain.fit(np.random.default_rng(0).random((2, 48, 56))).set_params(threshold=None)
+    skops.io.dump(plain, file)
+    lines = read_lines(ssimae("info", file).output)
+    assert lines["threshold"] == "none"
+    assert lines["rests on"] == "nothing"
+
+
+def test_arguments_in_the_wrong_order(ssimae, photos, detector_file, tmp_path):
+    outcome = ssimae("inspect", photos / "test", detector_file, "-o", tmp_path / "out")
+    assert outcome.status == 2
+    assert f"{str(photos / 'test')!r} is a folder. The file of a detector" in outcome.error
+    assert "it comes before the images" in outcome.error
 
 
 def test_images_in_words():
@@ -177,7 +210,7 @@ def test_other_contents(ssimae, tmp_path, ending, content, message):
     ("name", "message"),
     [
         ("nowhere.skops", "There is no file"),
-        (".", "There is no file"),
+        (".", "'.' is a folder. The file of a detector is needed here, .skops or .joblib; it"),
         ("detector.pkl", "must end in .skops, or in .joblib"),
     ],
 )

@@ -2,9 +2,14 @@
 
 import csv
 import os
+import re
+import warnings
+import weakref
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from shared_cli import files_in
 from skimage.measure import label, regionprops
@@ -13,6 +18,7 @@ from sklearn_ssimae import SSIMAutoencoderDetector
 from sklearn_ssimae._cli import arrivals, results
 from sklearn_ssimae.datasets import list_images
 from sklearn_ssimae.inspection import write_report
+from sklearn_ssimae.inspection._report import Seen
 
 COLUMNS = "path score label n_defects defect_area x y width height error"
 
@@ -68,6 +74,35 @@ def test_masks_and_maps(ssimae, photos, detector, detector_file, tmp_path):
     expected = {f"masks/{mask}" for mask, _ in names.values()}
     expected |= {f"maps/{residual}" for _, residual in names.values()}
     assert files_in(tmp_path) == {"results.csv", *expected}
+
+
+def test_masks_of_names_with_two_endings(ssimae, photos, detector_file, tmp_path):
+    """No two images share a file, whatever they are called."""
+    folder, good, bad = tmp_path / "line", photos / "test/a/0.png", photos / "test/b/0.png"
+    folder.mkdir()
+    names = {
+        "x.jpg": "x.jpg.png",
+        "x.jpg.png": "x.jpg.png.png",
+        "x.jpg.png.png": "x.jpg.png.png.png",
+        "x.png": "x.png",
+        "x.tiff": "x.tiff.png",
+        "x.v2.png": "x.v2.png",
+    }
+    for name in names:
+        (folder / name).symlink_to(bad if name == "x.jpg" else good)
+    ssimae("inspect", detector_file, folder, "-o", tmp_path / "out", "--masks", "--maps")
+    assert files_in(tmp_path / "out/masks") == set(names.values())
+    assert len(files_in(tmp_path / "out/maps")) == len(names)
+    marked = {name: read_image(tmp_path / "out/masks" / mask).any() for name, mask in names.items()}
+    assert marked == {name: name == "x.jpg" for name in names}
+
+
+@given(st.sets(st.text(".apgnjtif", min_size=5, max_size=12).map(lambda t: t + ".png")))
+@pytest.mark.parametrize("ending", [".png", ".tiff"])
+def test_no_two_names_become_one(ending, stems):
+    """Of an image, and of images whose names are longer by an ending."""
+    names = {name + more for name in stems for more in ("", ".png", ".jpg", ".tiff", ".jpg.png")}
+    assert len({results.stored_name(name, ending) for name in names}) == len(names)
 
 
 def test_files_and_folders(ssimae, photos, detector_file, tmp_path):
@@ -171,10 +206,62 @@ def test_report(ssimae, photos, detector, detector_file, tmp_path):
     out = tmp_path / "out"
     outcome = ssimae("inspect", detector_file, photos / "test", damaged, "-o", out, "--report")
     assert outcome.output.splitlines()[-1] == f"report: {out / 'report.html'}"
-    write_report(tmp_path / "expected.html", detector, list_images(photos / "test"))
-    expected = (tmp_path / "expected.html").read_text(encoding="utf-8")
-    assert (out / "report.html").read_text(encoding="utf-8") == expected
+    images, expected = list_images(photos / "test"), tmp_path / "expected.html"
+    write_report(expected, detector, images, detector_file=detector_file)
+    # But for the minute in which each was written.
+    written, expected = (
+        re.sub("<time.*?</time>", "", path.read_text(encoding="utf-8"))
+        for path in (out / "report.html", expected)
+    )
+    assert written == expected
     assert files_in(out) == {"results.csv", "report.html"}
+
+
+def test_the_report_needs_no_second_look(
+    ssimae, photos, detector, detector_file, tmp_path, monkeypatch
+):
+    """The network sees as many patches as without a report."""
+    seen = []
+    forward = type(detector.network_).forward
+
+    def spy(self, patches):
+        seen.append(len(patches))
+        return forward(self, patches)
+
+    monkeypatch.setattr(type(detector.network_), "forward", spy)
+    counts = []
+    for more in ([], ["--report"]):
+        seen.clear()
+        out = tmp_path / f"out{len(more)}"
+        ssimae("inspect", detector_file, photos / "test", "-o", out, *more)
+        counts.append(sum(seen))
+    assert counts[0] == counts[1] > 0
+    assert (tmp_path / "out0/results.csv").read_bytes() == (
+        tmp_path / "out1/results.csv"
+    ).read_bytes()
+
+
+def test_no_map_waits_for_the_report(ssimae, photos, detector_file, tmp_path, monkeypatch):
+    """What is kept of an image is its card: maps go when their group is done."""
+    alive, most = weakref.WeakSet(), []
+
+    class Watched(Seen):
+        __hash__ = object.__hash__
+
+        def __init__(self, *fields):
+            super().__init__(*fields)
+            alive.add(self)
+            most.append(len(alive))
+
+    monkeypatch.setattr("sklearn_ssimae.inspection._report.seeing.Seen", Watched)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for index in range(30):
+        (folder / f"{index:02}.png").symlink_to(photos / "test/a/0.png")
+    ssimae("inspect", detector_file, folder, "-o", tmp_path / "out", "--report")
+    assert len(most) == 30
+    assert max(most) <= 10
+    assert (tmp_path / "out/report.html").is_file()
 
 
 def test_no_report_of_nothing(ssimae, detector_file, tmp_path):
@@ -247,6 +334,101 @@ def test_watch_that_is_started_again_goes_on(ssimae, photos, detector_file, tmp_
     assert [row["path"] for row in read_table(out)] == [
         str(folder / name) for name in ("0.png", "1.png")
     ]
+
+
+def test_watch_tries_failed_images_again(ssimae, photos, detector_file, tmp_path, seconds):
+    """When they change, and when it is started again."""
+    folder, out = tmp_path / "line", tmp_path / "out"
+    folder.mkdir()
+    content = (photos / "test/a/0.png").read_bytes()
+    arguments = ("inspect", detector_file, "--watch", folder, "-o", out)
+    (folder / "0.png").write_bytes(content[:99])
+    (folder / "1.png").write_bytes(content[:99])
+    seconds += [nothing, lambda: (folder / "1.png").write_bytes(content), nothing]
+    assert ssimae(*arguments).status == 2
+    labels = [(row["path"][-5:], row["label"]) for row in read_table(out)]
+    assert labels == [("0.png", ""), ("1.png", ""), ("1.png", "good")]
+    (folder / "0.png").write_bytes(content)
+    seconds += [nothing]
+    outcome = ssimae(*arguments)
+    assert outcome.status == 0
+    assert "1 good, 0 with defects, 0 not inspected" in outcome.output
+    labels = [(row["path"][-5:], row["label"]) for row in read_table(out)]
+    assert labels == [("1.png", "good"), ("0.png", "good")]
+
+
+def test_watch_goes_on_after_a_full_disk(ssimae, photos, detector_file, tmp_path, seconds):
+    folder, out = tmp_path / "line", tmp_path / "out"
+    folder.mkdir()
+    for index in range(3):
+        (folder / f"{index}.png").symlink_to(photos / "test/a/0.png")
+    arguments = ("inspect", detector_file, "--watch", folder, "-o", out)
+    seconds += [nothing]
+    ssimae(*arguments)
+    table = out / "results.csv"
+    table.write_bytes(table.read_bytes()[:-20])
+    (folder / "3.png").symlink_to(photos / "test/a/0.png")
+    seconds += [nothing]
+    outcome = ssimae(*arguments)
+    assert outcome.status == 0
+    (line,) = outcome.errors.splitlines()
+    assert line.startswith(f"ssimae: warning: {table}: a row that is not whole was removed")
+    names = [row["path"] for row in read_table(out)]
+    assert names == [str(folder / f"{index}.png") for index in range(4)]
+
+
+@pytest.mark.parametrize("name", ["line", "./line/", "link", "../{root}/line", "{folder}"])
+def test_watch_knows_a_folder_by_where_it_is(
+    ssimae, photos, detector_file, tmp_path, seconds, monkeypatch, name
+):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "line"
+    folder.mkdir()
+    (tmp_path / "link").symlink_to(folder)
+    (folder / "0.png").symlink_to(photos / "test/a/0.png")
+    arguments = ("inspect", detector_file, "-o", tmp_path / "out", "--watch")
+    seconds += [nothing]
+    assert "1 good" in ssimae(*arguments, "line").output
+    monkeypatch.chdir(tmp_path if "." in name or name in ("line", "link") else photos)
+    seconds += [nothing]
+    again = name.format(root=tmp_path.name, folder=folder)
+    assert "0 good, 0 with defects, 0 not inspected" in ssimae(*arguments, again).output
+    assert [row["path"] for row in read_table(tmp_path / "out")] == [str(folder / "0.png")]
+
+
+def test_images_by_several_names_count_once(ssimae, photos, detector_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(photos / "test")
+    (tmp_path / "link").symlink_to(photos / "test")
+    given = ["a/0.png", "./a/0.png", photos / "test/a/0.png", tmp_path / "link/a/0.png", "b/../a"]
+    ssimae("inspect", detector_file, *given, "-o", tmp_path / "out")
+    assert [row["path"] for row in read_table(tmp_path / "out")] == ["a/0.png", "b/../a/0.bmp"]
+
+
+def test_watch_says_once_what_it_passes_over(tmp_path, seconds, monkeypatch):
+    def list_images(folder):
+        warnings.warn("one folder is passed over", UserWarning, stacklevel=2)
+        return [str(tmp_path / "0.png")]
+
+    (tmp_path / "0.png").touch()
+    monkeypatch.setattr(arrivals, "list_images", list_images)
+    seconds += [nothing, nothing, nothing]
+    with pytest.warns(UserWarning, match="passed over") as caught:
+        found = arrivals.watch(tmp_path, tmp_path / "out", [])
+        assert next(found) == [str(tmp_path / "0.png")]
+        with pytest.raises(KeyboardInterrupt):
+            next(found)
+    assert len(caught) == 1
+
+
+def test_a_report_of_images_that_have_gone(ssimae, photos, detector_file, tmp_path, seconds):
+    folder, out = tmp_path / "line", tmp_path / "out"
+    folder.mkdir()
+    image = folder / "0.png"
+    image.write_bytes((photos / "test/a/0.png").read_bytes())
+    seconds += [nothing, image.unlink]
+    outcome = ssimae("inspect", detector_file, "--watch", folder, "-o", out, "--report")
+    assert outcome.status == 0
+    assert '<h2 title="0.png">' in (out / "report.html").read_text(encoding="utf-8")
 
 
 def test_watch_sees_files_go(tmp_path, seconds, monkeypatch):

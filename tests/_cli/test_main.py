@@ -87,6 +87,7 @@ def test_warnings_are_as_they_were_afterwards(ssimae, detector_file):
     assert (warnings.showwarning, list(warnings.filters)) == before
 
 
+@pytest.mark.slow
 def test_in_a_process_of_its_own(tmp_path):
     """Status 2 and one line; --help without waiting for torch."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

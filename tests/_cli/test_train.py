@@ -40,9 +40,48 @@ def test_the_file_holds_what_fit_makes(ssimae, photos, tmp_path):
     assert detector.get_params() == {**expected.get_params(), "verbose": 1}
     np.testing.assert_array_equal(detector.score_samples(good), expected.score_samples(good))
     assert files_in(tmp_path) == {"detector.skops"}
-    *progress, summary = outcome.output.splitlines()
+    *progress, summary, _ = outcome.output.splitlines()
     assert [line.endswith(" s left") for line in progress if "epoch" in line] == [True, True]
     assert f"2 epochs of 3 good images, threshold {detector.threshold_:.6g}" in summary
+
+
+def test_what_comes_next_and_what_the_threshold_rests_on(ssimae, photos, tmp_path):
+    """Told by the last lines: fit says the latter itself unless it is to be silent."""
+    file = tmp_path / "a detector.skops"
+    following = f"next: ssimae inspect '{file}' FOLDER -o OUT --report"
+    outcome = ssimae("train", photos / "good", "-o", file, *CHEAP)
+    *_, doubt, _, last = outcome.output.splitlines()
+    assert last == following
+    assert "It rests on 1 image alone" in doubt
+    outcome = ssimae("train", photos / "good", "-o", file, *CHEAP, "verbose=0")
+    summary, basis, last = outcome.output.splitlines()
+    assert summary.startswith(f"{file}: 2 epochs of 3 good images")
+    assert basis == f"the threshold: {load(file).threshold_basis_}"
+    assert "It rests on 1 image alone" in basis
+    assert last == following
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--minutes", "1,5"], "'1,5' is no finite number: write 1.5"),
+        (["--set", "scale=0,5"], "--set scale=0,5: write scale=0.5"),
+    ],
+)
+def test_decimals_have_a_point(ssimae, photos, tmp_path, more, message):
+    outcome = ssimae("train", photos / "good", "-o", tmp_path / "d.skops", *more)
+    assert outcome.status == 2
+    assert message in outcome.error
+
+
+def test_ranges_need_no_brackets():
+    assert train.parse_parameters(["data_range=0,255"], ["data_range"]) == {"data_range": (0, 255)}
+
+
+def test_a_file_where_a_folder_is_needed(ssimae, photos, tmp_path):
+    outcome = ssimae("train", photos / "good/0.png", "-o", tmp_path / "d.skops", *CHEAP)
+    assert outcome.status == 2
+    assert "0.png' is a file. A folder is needed here" in outcome.error
 
 
 def test_warnings_are_lines(ssimae, photos, tmp_path):
@@ -310,5 +349,6 @@ def test_skops_is_missing(ssimae, photos, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "skops.io", None)
     outcome = ssimae("train", photos / "good", "-o", tmp_path / "d.skops", *CHEAP)
     assert outcome.status == 2
-    assert 'pip install "sklearn-ssimae[skops]"' in outcome.error
+    assert "Run pip install skops, or, " in outcome.error
+    assert 'pip install -e ".[skops]"' in outcome.error
     assert outcome.output == ""

@@ -210,3 +210,33 @@ def test_the_text_says_what_the_threshold_rests_on():
     many = str(false_alarm_threshold([GoodMaxima(1.0, 0.1, 100)] * 99))
     assert "extrapolated" in few and "1 good image" in few and "0.01" in few
     assert "by rank" in many and "99 good images" in many
+    assert many.endswith("of 99 good images")
+
+
+@pytest.mark.parametrize(
+    ("n", "rate", "end"),
+    [
+        (1, 0.01, "1 good image. It rests on 1 image alone, and the true share may be many"),
+        (2, 0.01, "2 good images. It rests on 2 images alone, and the true share may be many"),
+        (2, 0.4, "2 good images. It rests on 2 images alone, and the true share may be many"),
+        (3, 0.01, "3 good images; fewer than 99 images: up to 0.05 in simulations"),
+        (20, 0.001, "20 good images; fewer than 999 images: up to 0.003 in simulations"),
+        (9, 0.05, "9 good images; fewer than 19 images: up to 0.1 in simulations"),
+    ],
+)
+def test_the_text_says_what_few_images_mean(n, rate, end):
+    images = [GoodMaxima(float(i), 0.1, 100) for i in range(n)]
+    assert end in str(false_alarm_threshold(images, rate=rate))
+
+
+def test_regions_enough_for_the_rank_are_not_called_few():
+    text = str(false_alarm_threshold([GoodMaxima(1.0, 0.1, 100)] * 99, n_pixels=1000))
+    assert "extrapolated" in text and "fewer" not in text
+
+
+@pytest.mark.parametrize("kind", ["normal", "lognormal", "squares", "heavy"])
+@pytest.mark.parametrize(("n", "rate"), [(3, 0.05), (3, 0.01), (3, 0.001), (10, 0.01), (30, 0.003)])
+def test_the_bound_in_the_text_holds_in_simulations(kind, n, rate):
+    text = str(false_alarm_threshold([GoodMaxima(1.0, 0.1, 100)] * n, rate=rate))
+    bound = float(text.partition("up to ")[2].split()[0])
+    assert _mean_rate(_pool(kind, 0.15), n, aim=rate) <= bound

@@ -13,7 +13,7 @@ from sklearn_ssimae import (
 N_CHECKS = 53
 # Rows of a few features, padded to the smallest patch. scikit-learn's own tests cheapen their
 # iterative estimators as well.
-CHEAP = {"patch_size": 16, "latent_dim": 4, "n_patches": 8, "max_iter": 2, "contamination": 0.1}
+CHEAP = {"patch_size": 16, "latent_dim": 4, "n_patches": 8, "max_iter": 1, "contamination": 0.1}
 DETECTORS = [
     SSIMAutoencoderDetector(**CHEAP),
     L2AutoencoderDetector(**CHEAP),
@@ -33,7 +33,7 @@ NOT_YIELDED = [
 ]
 
 pytestmark = [
-    # Two epochs of one step converge to nothing.
+    # One epoch of one step converges to nothing.
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
     # Some checks fit on a DataFrame and go on with its array.
     pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names"),
@@ -42,7 +42,12 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("detector", DETECTORS, ids=IDS)
+# A battery takes as long as hundreds of other tests: one of them is not slow.
+@pytest.mark.parametrize(
+    "detector",
+    [DETECTORS[0], *(pytest.param(detector, marks=pytest.mark.slow) for detector in DETECTORS[1:])],
+    ids=IDS,
+)
 def test_all_checks(detector):
     """The battery, and that none of it was skipped."""
     results = estimator_checks.check_estimator(detector, on_skip=None, on_fail="raise")

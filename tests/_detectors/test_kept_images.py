@@ -93,7 +93,7 @@ def test_images_too_small_to_draw_into(cls, capsys):
     assert detector.smoothing_ == CHEAPEST["patch_size"] / 16
     assert np.isfinite(detector.threshold_)
     said = capsys.readouterr().out
-    assert "map: smoothing 1, the default, since nothing can be drawn into kept images" in said
+    assert "the default, since nothing can be drawn into kept images" in said
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])

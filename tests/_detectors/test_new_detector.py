@@ -12,7 +12,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
 MAX_LINES = 60
-CHEAP = {"patch_size": 16, "latent_dim": 4, "n_patches": 8, "max_iter": 2, "contamination": 0.1}
+CHEAP = {"patch_size": 16, "latent_dim": 4, "n_patches": 8, "max_iter": 1, "contamination": 0.1}
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,7 @@ def test_length(block):
     assert len(block.splitlines()) < MAX_LINES
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
 @pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names")

@@ -253,6 +253,7 @@ def test_grid_over_thresholds_trains_once_a_fold(tmp_path):
     assert_same_model(search.best_estimator_["detector"], detector.fit(X[1::2]))
 
 
+@pytest.mark.slow
 def test_two_workers_train_once_a_fold_with_one_thread_each(tmp_path, monkeypatch):
     # Without it the workers get their share of the cores; with it, what it says.
     monkeypatch.delenv("OMP_NUM_THREADS")

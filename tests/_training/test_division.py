@@ -9,7 +9,13 @@ from sklearn_ssimae._training.division import divide, without_copies
 
 
 def _divide(indices, shape, **kwargs):
-    options = {"fraction": 0.1, "patch_size": 128, "rng": np.random.default_rng(0), **kwargs}
+    options = {
+        "fraction": 0.1,
+        "patch_size": 128,
+        "n_channels": 1,
+        "rng": np.random.default_rng(0),
+        **kwargs,
+    }
     return divide(indices, lambda index: torch.empty(1, *shape), **options)
 
 
@@ -95,3 +101,21 @@ def test_very_many_images_are_not_searched_for_copies():
         raise AssertionError("read")
 
     assert without_copies(1001, digest) == list(range(1001))
+
+
+@pytest.mark.parametrize(("place", "kept"), [(0, (1372, 1526)), (1, (300, 423))])
+def test_a_strip_lies_where_something_counts(place, kept):
+    """The last, and the first, tenth of the columns that count, or a patch."""
+    planes = torch.ones(2, 256, 1536)
+    planes[1, :, :300] = 0
+    planes[1, :, 1526:] = 0
+    division = divide(
+        range(2),
+        lambda index: planes,
+        fraction=0.1,
+        patch_size=96,
+        n_channels=1,
+        rng=np.random.default_rng(0),
+    )
+    columns = division.kept[place].box[1]
+    assert (columns.start, columns.stop) == (kept if place else (1526 - 123, 1526))

@@ -151,6 +151,7 @@ def test_disk_full(call, path, monkeypatch):
     assert_same_model(detector.fit(IMAGES), cheap().fit(IMAGES))
 
 
+@pytest.mark.slow
 def test_disk_full_in_a_process_with_a_file_size_limit(path):
     script = """
 import sys, signal, resource, warnings

@@ -4,6 +4,7 @@ import gc
 import threading
 import tracemalloc
 import weakref
+from functools import cache
 
 import dask.array as da
 import numpy as np
@@ -45,6 +46,7 @@ def dask_array(X, folder):
 
 
 STORES = [memmap, zarr_array, dask_array]
+LABELS = np.array([1, 1, -1, 1, 1, 1, -1, 1, 1])
 
 
 def assert_same_model(detector, expected):
@@ -58,6 +60,12 @@ def assert_same_model(detector, expected):
 # Arrays on disk -----------------------------------------------------------------------
 
 
+@cache
+def fitted_in_memory(shape, dtype):
+    """For all kinds of stored arrays."""
+    return cheap().fit(noise(shape, dtype), LABELS)
+
+
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("shape", [(9, 24, 32), (9, 24, 32, 3), (9, 24 * 24)], ids=str)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float64])
@@ -65,9 +73,8 @@ def test_fit_and_results_are_those_of_an_array_in_memory(store, shape, dtype, tm
     X = noise(shape, dtype)
     stored = store(X, tmp_path)
     assert is_stored(stored) and not is_stored(X)
-    y = np.array([1, 1, -1, 1, 1, 1, -1, 1, 1])
-    expected = cheap().fit(X, y)
-    detector = cheap().fit(stored, y)
+    expected = fitted_in_memory(shape, dtype)
+    detector = cheap().fit(stored, LABELS)
     assert_same_model(detector, expected)
     assert_array_equal(np.asarray(detector.transform(stored)), expected.transform(X))
     assert_array_equal(np.asarray(detector.predict(stored)), expected.predict(X))
@@ -186,7 +193,7 @@ def test_the_next_group_is_read_while_one_is_in_use():
             read.set()
         return torch.full((1, 16, 16), float(index))
 
-    sampler = CropSampler(load, 20, 16, np.random.default_rng(0))
+    sampler = CropSampler(load, 20, 16, 1, np.random.default_rng(0))
     batches = sampler.batches(32, 8)
     next(batches)
     assert read.wait(timeout=60)  # while the first group's crops are only begun
@@ -205,7 +212,7 @@ def test_speed_of_reading_changes_nothing():
             delays[index % 2].wait(0.01)
             return torch.arange(400.0).reshape(1, 20, 20) + 1000 * index
 
-        sampler = CropSampler(load, 30, 16, np.random.default_rng(0), augment=True)
+        sampler = CropSampler(load, 30, 16, 1, np.random.default_rng(0), augment=True)
         crops = [torch.cat(list(sampler.batches(48, 7))) for _ in range(12)]
         sampler.close()
         return crops
@@ -225,6 +232,7 @@ def test_a_sampler_goes_on_from_its_state(n_epochs, monkeypatch):
             lambda index: torch.arange(400.0).reshape(1, 20, 20) + 1000 * index,
             11,
             16,
+            1,
             np.random.default_rng(0),
         )
 

@@ -55,7 +55,7 @@ def test_probe_sees_the_network_as_it_is_and_keeps_no_gradient():
 def test_one_colour_has_learnt_nothing_by_ssim(patch_size):
     image = torch.from_numpy(data.brick() / 255).float()[None]
     for seed in range(4):
-        sampler = CropSampler(lambda i: image, 1, patch_size, np.random.default_rng(seed))
+        sampler = CropSampler(lambda i: image, 1, patch_size, 1, np.random.default_rng(seed))
         (patches,) = sampler.batches(64, 64)
         probe = Probe(
             patches,

@@ -46,6 +46,7 @@ def fit_and_die(path, n_calls):
         detector.fit(IMAGES)
 
 
+@pytest.mark.slow
 def test_kill_at_ten_random_moments(tmp_path):
     n_calls = [0]
 

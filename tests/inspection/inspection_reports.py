@@ -11,7 +11,11 @@ from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_ssimae import L2AutoencoderDetector
 
-PAYLOAD = re.compile(r'data-index="(\d+)".*?<script type="application/json">(.*?)</script>', re.S)
+CARD = re.compile(
+    r'data-index="(\d+)".*?class="photo" alt="" src="data:image/webp;base64,([^"]*)".*?'
+    r'<script type="application/json">(.*?)</script>',
+    re.S,
+)
 DATA = re.compile(r'<script type="application/json" id="report">(.*?)</script>')
 
 
@@ -40,7 +44,10 @@ def read_report(path):
     """What the page computes with, and of each card (index, payload), in their order."""
     text = path.read_text(encoding="utf-8")
     (data,) = DATA.findall(text)
-    cards = [(int(index), json.loads(payload)) for index, payload in PAYLOAD.findall(text)]
+    cards = [
+        (int(index), {"photo": photo, **json.loads(payload)})
+        for index, photo, payload in CARD.findall(text)
+    ]
     return json.loads(data), cards
 
 

@@ -304,7 +304,7 @@ class TestWithoutMatplotlib:
         ],
     )
     def test_says_what_to_install(self, draw):
-        with pytest.raises(ImportError, match=r'pip install "sklearn-ssimae\[plot\]"'):
+        with pytest.raises(ImportError, match=r'pip install matplotlib.*-e "\.\[plot\]"'):
             draw()
 
 

@@ -3,7 +3,7 @@
 Left out by default, since it needs a browser: ``python -m pytest -m browser``.
 """
 
-import shutil
+import functools
 
 import numpy as np
 import pytest
@@ -47,42 +47,9 @@ def report(detector, tmp_path_factory):
     return path.as_uri()
 
 
-@pytest.fixture(scope="module")
-def browser():
-    # Imported here, so that those without it can collect these tests and leave them out.
-    from playwright.sync_api import sync_playwright
-
-    chromium = shutil.which("chromium")
-    assert chromium, "These tests drive Debian's chromium: apt-get install chromium"
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield running
-        running.close()
-
-
 @pytest.fixture
-def open_page(browser, report):
-    """Opens the report; at the end nothing has failed, and nothing was asked of a network."""
-    contexts, complaints, requests = [], [], []
-
-    def open_page(width=1280, height=900, scheme="light"):
-        context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda m: complaints.extend([m.text] if m.type == "error" else []))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: requests.append(request.url))
-        page.goto(report)
-        page.wait_for_function("() => document.querySelector('.label').textContent")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert complaints == []
-    assert {url for url in requests if not url.startswith("data:")} == {report}
+def open_page(open_report, report):
+    return functools.partial(open_report, report)
 
 
 def next_frame(page):
@@ -184,8 +151,14 @@ def test_counts(open_page, detector):
         precision, recall = precision_score(DEFECTIVE, called), recall_score(DEFECTIVE, called)
         assert float(shown("precision")) == pytest.approx(precision, abs=5.1e-4)
         assert float(shown("recall")) == pytest.approx(recall, abs=5.1e-4)
+        maps = detector.transform(IMAGES)
+        located = [
+            map_[mask].max(initial=0) > threshold for map_, mask in zip(maps, MASKS, strict=True)
+        ]
+        assert shown("located") == f"{sum(located)} of 10"
         outcomes = page.locator(".outcome").all_inner_texts()
-        assert outcomes.count("found") == n_found
+        assert outcomes.count("found") == sum(located)
+        assert outcomes.count("found, but marked elsewhere") == n_found - sum(located)
         assert outcomes.count("false alarm") == n_called - n_found
         assert outcomes.count("missed") == 10 - n_found
 
@@ -250,6 +223,10 @@ def test_copying(open_page, detector, has_clipboard):
     slide(page, detector.threshold_)
     for button, expected in [
         ("Copy value", repr(float(detector.threshold_))),
+        (
+            "Copy command",
+            f"ssimae threshold detector.skops --value={float(detector.threshold_)!r} -o new.skops",
+        ),
         ("Copy line", f"detector.set_params(threshold={float(detector.threshold_)!r})"),
     ]:
         page.get_by_role("button", name=button).click()
@@ -262,7 +239,7 @@ def test_copying(open_page, detector, has_clipboard):
 def test_reconstruction_and_opacity(open_page):
     page = open_page()
     card = page.locator('[data-index="3"]')
-    picture, button = card.locator(".reconstruction"), card.get_by_role("button")
+    picture, button = card.locator(".reconstruction"), card.locator(".redraw")
     assert not picture.is_visible()
     button.click()
     assert picture.is_visible()

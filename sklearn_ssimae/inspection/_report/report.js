@@ -1,5 +1,3 @@
-"use strict";
-
 // Everything hangs on `level`, the index of the threshold in force. A pixel's code says how many of
 // the levels its value exceeds, so that code > level says exactly whether it is a defect.
 const report = JSON.parse(document.getElementById("report").textContent);
@@ -33,31 +31,7 @@ function makeTints() {
 
 let tints = makeTints();
 
-// Cards: decoded when they come near the screen, dropped when they are far away ------------------
-
-async function decode(text, columns) {
-  const packed = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
-  const values = new Uint8Array(await new Response(stream).arrayBuffer());
-  for (let i = columns; i < values.length; i++) values[i] += values[i - columns];
-  return values;
-}
-
-// The least and the greatest code of the four neighbours. Outside the image nothing is a defect.
-function neighbours(codes, rows, columns) {
-  const least = new Uint8Array(codes.length), most = new Uint8Array(codes.length);
-  for (let row = 0, i = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++, i++) {
-      const above = row > 0 ? codes[i - columns] : 0;
-      const below = row < rows - 1 ? codes[i + columns] : 0;
-      const left = column > 0 ? codes[i - 1] : 0;
-      const right = column < columns - 1 ? codes[i + 1] : 0;
-      least[i] = Math.min(above, below, left, right);
-      most[i] = Math.max(above, below, left, right);
-    }
-  }
-  return [least, most];
-}
+// Cards: unpacked when they come near the screen, dropped when they are far away ------------------
 
 // For each level the number of pixels above it: where two are equal, so are the outlines.
 function countAbove(codes) {
@@ -75,6 +49,11 @@ function dashedEdge(mask, rows, columns) {
   });
 }
 
+function payloadOf(card) {
+  card.payload ??= JSON.parse(card.element.querySelector("script").textContent);
+  return card.payload;
+}
+
 function makeCanvas(card) {
   const { grid: [rows, columns], factor } = card.payload;
   const canvas = card.element.querySelector("canvas");
@@ -89,14 +68,10 @@ function makeCanvas(card) {
   return { pixels, paint: () => context.putImageData(image, 0, 0) };
 }
 
-async function show(card) {
-  card.isNear = true;
-  card.payload ??= JSON.parse(card.element.querySelector("script").textContent);
-  const { photo, grid: [rows, columns], codes: text, mask: maskText } = card.payload;
-  card.element.querySelector(".photo").src = `data:image/webp;base64,${photo}`;
-  const codes = await decode(text, columns);
-  const mask = maskText && (await decode(maskText, columns));
-  if (!card.isNear) return;
+function show(card) {
+  const { grid, grid: [rows, columns], codes: text, mask: maskText } = payloadOf(card);
+  const codes = decode(text, grid);
+  const mask = maskText && decode(maskText, grid);
   const [least, most] = neighbours(codes, rows, columns);
   const truth = mask ? dashedEdge(mask, rows, columns) : new Uint32Array(codes.length);
   card.overlay = {
@@ -106,7 +81,6 @@ async function show(card) {
 }
 
 function hide(card) {
-  card.isNear = false;
   card.overlay = null;
   const canvas = card.element.querySelector("canvas");
   canvas.width = canvas.height = 0;
@@ -127,10 +101,12 @@ function drawOverlay(overlay) {
   overlay.paint();
 }
 
+const webp = (text) => `data:image/webp;base64,${text}`;
+
 function toggleReconstruction(card) {
   const picture = card.element.querySelector(".reconstruction");
   picture.hidden = !picture.hidden;
-  picture.src ||= `data:image/webp;base64,${card.payload.reconstruction}`;
+  picture.src ||= webp(payloadOf(card).reconstruction);
   card.element.querySelector(".redraw").setAttribute("aria-pressed", String(!picture.hidden));
 }
 
@@ -141,27 +117,38 @@ const OUTCOMES = {
   "false,true": "missed", "false,false": "rightly called good",
 };
 
-function labelCard({ element, index }) {
+// Whether a pixel above the threshold lies on the true defect.
+const isLocated = (index) => report.onDefect[index] !== null && report.onDefect[index] > threshold();
+
+function outcomeOf(index, isDefect) {
+  const outcome = OUTCOMES[[isDefect, report.defective[index]]];
+  if (outcome !== "found" || !report.onDefect) return outcome;
+  return isLocated(index) ? outcome : "found, but marked elsewhere";
+}
+
+// Whether the label is another than before.
+function labelCard(card) {
+  const { element, index } = card;
   const isDefect = report.scores[index] > threshold();
-  if (element.classList.contains("labelled") && element.classList.contains("defect") === isDefect) {
-    return;
+  if (report.defective) {
+    setText(element.querySelector(".outcome"), outcomeOf(index, isDefect));
   }
-  element.classList.add("labelled");
+  if (card.isDefect === isDefect) return false;
+  card.isDefect = isDefect;
   element.classList.toggle("defect", isDefect);
   element.querySelector(".label").textContent = isDefect ? "▲ defect" : "○ good";
-  if (report.defective) {
-    element.querySelector(".outcome").textContent = OUTCOMES[[isDefect, report.defective[index]]];
-  }
+  element.querySelector('[data-verdict="good"]').textContent = isDefect ? "Good after all" : "Good";
+  return true;
 }
 
 function share(part, whole) {
   return whole ? `${part} of ${whole} (${((100 * part) / whole).toFixed(1)}\u00a0%)` : "no such images";
 }
 
-function write(id, text) {
-  const element = document.getElementById(id);
+function setText(element, text) {
   if (element && element.textContent !== text) element.textContent = text;
 }
+const write = (id, text) => setText(document.getElementById(id), text);
 
 function count() {
   const isAbove = (score) => score > threshold();
@@ -174,6 +161,9 @@ function count() {
     const nDefective = defective.filter(Boolean).length;
     const found = scores.filter((score, i) => defective[i] && isAbove(score)).length;
     write("found", share(found, nDefective));
+    if (report.onDefect) {
+      write("located", share(report.onDefect.filter((_, i) => isLocated(i)).length, nDefective));
+    }
     write("false-alarms", share(called - found, scores.length - nDefective));
     write("precision", called ? (found / called).toFixed(3) : "none called");
     write("recall", nDefective ? (found / nDefective).toFixed(3) : "no defects");
@@ -189,12 +179,18 @@ function draw() {
   slider.value = threshold();
   number.value = Number(threshold().toPrecision(6));  // the line to copy has all digits
   document.getElementById("marker").style.left = `${100 * position(threshold())}%`;
+  write("command", `${report.command} --value=${threshold()} -o new.skops`);
   write("line", `detector.set_params(threshold=${threshold()})`);
+  write("in-force", `Threshold: ${threshold()}`);
   slider.setAttribute("aria-valuetext", `${threshold()}: ${count()}`);
+  let isOther = false;
   for (const card of cards.values()) {
-    labelCard(card);
+    isOther = labelCard(card) || isOther;
     if (card.overlay) drawOverlay(card.overlay);
   }
+  if (!isOther) return;
+  countVerdicts();
+  if (labelFilter.value) filterCards();
 }
 
 let frame = 0;
@@ -248,17 +244,12 @@ async function copy(text) {
   }
   write("copied", `Copied: ${text}`);
 }
+document.getElementById("copy-command").addEventListener("click", () =>
+  copy(document.getElementById("command").textContent));
 document.getElementById("copy-value").addEventListener("click", () => copy(String(threshold())));
 document.getElementById("copy-line").addEventListener("click", () =>
   copy(document.getElementById("line").textContent));
 
 for (const element of document.querySelectorAll(".card")) {
-  const card = { element, index: Number(element.dataset.index) };
-  cards.set(element, card);
-  element.querySelector(".redraw").addEventListener("click", () => toggleReconstruction(card));
+  cards.set(element, { element, index: Number(element.dataset.index) });
 }
-const near = new IntersectionObserver((entries) => {
-  for (const entry of entries) (entry.isIntersecting ? show : hide)(cards.get(entry.target));
-}, { rootMargin: "200px" });
-for (const element of cards.keys()) near.observe(element);
-draw();

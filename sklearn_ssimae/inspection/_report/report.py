@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+from collections.abc import Iterator
 from numbers import Integral
 from os import PathLike
 from pathlib import Path
@@ -9,14 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_ssimae._images.labels import good_images, is_masks
+from sklearn_ssimae._images.collection import ImageCollection
+from sklearn_ssimae._images.labels import good_images, is_masks, warn_of_zeros_and_ones
+from sklearn_ssimae._networks.own_state import own_state
 from sklearn_ssimae._writing import replacing
-from sklearn_ssimae.inspection._report.cards import inspect, make_cards, names_of
-from sklearn_ssimae.inspection._report.page import Scores, render
+from sklearn_ssimae.inspection._report.cards import MAX_IMAGES, Gathering, names_of, rows_of
+from sklearn_ssimae.inspection._report.page import Origin, Scores, render
 from sklearn_ssimae.inspection._report.scale import make_scale
-from sklearn_ssimae.metrics import as_mask
+from sklearn_ssimae.inspection._report.seeing import Seen, see
+from sklearn_ssimae.metrics import Images, as_mask
 
 
+@own_state()
 def write_report(
     path: str | PathLike[str],
     detector: Any,
@@ -24,15 +31,18 @@ def write_report(
     *,
     masks: Any = None,
     good: Any = None,
-    max_images: int = 200,
+    max_images: int = MAX_IMAGES,
+    detector_file: str | PathLike[str] | None = None,
 ) -> None:
-    """Write an HTML file in which the threshold can be moved.
+    """Write an HTML file in which the threshold can be moved and the images can be judged.
 
     The file needs no server and no network. It shows the images, the most anomalous first, each
-    with its residual map, the outline of what lies above the threshold, its reconstruction and,
+    with its residual map, the outline of the pixels above the threshold, its reconstruction and,
     if there is one, its mask. A slider moves the threshold: outlines, labels, counts and the
-    marker in the histogram of the scores follow at once. A button copies the line that sets the
-    threshold that was found.
+    marker in the histogram of the scores follow at once. A button copies the command that sets
+    the threshold that was found. A click opens an image at full size. Keys and buttons say of an
+    image, or of one region in it, that it is good after all or a defect; these verdicts are
+    counted, stay in the browser, and are saved as ``verdicts.csv``.
 
     Parameters
     ----------
@@ -54,6 +64,9 @@ default=None
     max_images : int, default=200
         Number of images shown at most, those with the highest scores. The scores of all are in
         the histogram and in the counts.
+    detector_file : str or path-like, default=None
+        The file that the detector was loaded from. The report names it, and the verdicts hold the
+        SHA-256 of its bytes.
 
     Raises
     ------
@@ -63,8 +76,8 @@ default=None
         When there are no images, for masks that do not belong to them, and for whatever the
         detector refuses.
     OSError
-        For a folder that is missing or cannot be written to, and for an image file that is
-        missing or unreadable.
+        For a folder that is missing or cannot be written to, and for an image file or a
+        `detector_file` that is missing or unreadable.
 
     Notes
     -----
@@ -74,6 +87,27 @@ default=None
     Photographs, reconstructions and the colours of the maps are rounded. An image whose longer
     side exceeds 320 pixels is outlined in blocks of pixels: a block is a defect if one of its
     pixels is.
+
+    A photograph is kept with at most 640 pixels a side and in 18 kB. Where that leaves something
+    out, the parts around regions above the detector's threshold and around true defects are kept
+    at their own scale beside it.
+
+    ``verdicts.csv`` has a row for each image that was judged, and one for each region:
+
+    ===================  =======================================================================
+    path                 the image, as it was given
+    verdict              ``good``, ``defect`` or ``skip``
+    region               empty for the image, else the region's number: 1 has the largest residual
+    x, y, width, height  box of the region, in pixels from the upper left corner
+    score                largest residual in the image or the region
+    label                ``defect`` if the score is above `threshold`, else ``good``
+    threshold            in force when the file was saved: where the slider stood
+    sha256, bytes        SHA-256 and size of the image's file; of an array, SHA-256 of its values
+    report               the report's identifier
+    detector             `detector_file`, if it was given
+    detector_sha256      SHA-256 of its bytes
+    detector_threshold   the detector's own, at which the regions were found
+    ===================  =======================================================================
 
     Nothing is written before the last image was inspected, and the file appears at once.
 
@@ -96,25 +130,94 @@ default=None
     _check_arguments(detector, images, good, max_images)
     with replacing(Path(path)) as temporary:
         collection = detector._check_fitted_input(images)
-        defective = None if masks is None else _defective(masks, len(collection))
+        if detector_file is not None:  # one that cannot be read is told before the inspection
+            _sha256(detector_file)
+        defective = None if masks is None else _defective(masks, collection)
         good_scores = np.array([]) if good is None else -np.asarray(detector.score_samples(good))
-        drawn_masks = masks if is_masks(masks) else None
-        found, shown = inspect(detector, collection, drawn_masks, int(max_images))
-        scores = Scores(found, good_scores, defective)
-        scale = make_scale(np.concatenate([found, good_scores]), float(detector.threshold_))
-        page = render(
-            scores,
-            scale,
-            detector=type(detector).__name__,
-            threshold=float(detector.threshold_),
-            cards=make_cards(detector, collection, shown, scale),
-            n_shown=len(shown),
-            names=names_of(collection),
-            has_masks=drawn_masks is not None,
+        gathering = Gathering(detector, int(max_images))
+        for index, seen in enumerate(see(detector, collection)):
+            mask = mask_of(masks, index, collection.name(index), seen) if is_masks(masks) else None
+            gathering.add(collection, index, seen, mask)
+        write_page(
+            temporary,
+            detector,
+            gathering,
+            collection,
+            detector_file=detector_file,
+            defective=defective,
+            good_scores=good_scores,
         )
-        # File names may hold bytes that are no UTF-8.
-        with open(temporary, "w", encoding="utf-8", errors="replace", newline="\n") as file:
-            file.writelines(page)
+
+
+def write_page(
+    file: Path,
+    detector: Any,
+    gathering: Gathering,
+    images: ImageCollection,
+    *,
+    detector_file: str | PathLike[str] | None,
+    defective: np.ndarray | None,
+    good_scores: np.ndarray,
+) -> None:
+    """Write the page of what was gathered. Only the names of `images` are asked for."""
+    folder, names = names_of(images)
+    origin = Origin(
+        type(detector).__name__,
+        float(detector.threshold_),
+        detector.threshold_basis_,
+        None if detector_file is None else os.fspath(detector_file),
+        None if detector_file is None else _sha256(detector_file),
+        folder,
+    )
+    page = make_page(detector, gathering, origin, names, defective, good_scores)
+    # File names may hold bytes that are no UTF-8.
+    with open(file, "w", encoding="utf-8", errors="replace", newline="\n") as text:
+        text.writelines(page)
+
+
+def make_page(
+    detector: Any,
+    gathering: Gathering,
+    origin: Origin,
+    names: list[str],
+    defective: np.ndarray | None,
+    good_scores: np.ndarray,
+) -> Iterator[str]:
+    """The page of what was gathered, in parts."""
+    has_masks = any(value is not None for value in gathering.on_defect)
+    scores = Scores(
+        np.array(gathering.scores),
+        good_scores,
+        defective,
+        gathering.on_defect if has_masks else None,
+    )
+    scale = make_scale(
+        np.concatenate([scores.inspected, good_scores]),
+        origin.threshold,
+        None if detector._make_comparison().gives_logarithms else 0.0,
+    )
+    cards = gathering.cards()
+    return render(
+        scores,
+        scale,
+        origin,
+        cards=rows_of(cards, scale, names),
+        n_shown=len(cards),
+        has_masks=has_masks,
+    )
+
+
+def _sha256(path: str | PathLike[str]) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def mask_of(masks: Images, index: int, name: str, seen: Seen) -> np.ndarray:
+    """The mask of an image that was seen, which must have its shape."""
+    mask, shape = as_mask(masks[index], index, "masks"), seen.residual.shape
+    if mask.shape != shape:
+        raise ValueError(f"masks[{index}] has the shape {mask.shape}, {name} {shape}.")
+    return mask
 
 
 def _check_arguments(detector: Any, images: Any, good: Any, max_images: int) -> None:
@@ -130,8 +233,9 @@ def _check_arguments(detector: Any, images: Any, good: Any, max_images: int) -> 
         raise ValueError(f"max_images must be an integer of at least 1, got {max_images!r}.")
 
 
-def _defective(masks: Any, n_images: int) -> np.ndarray:
+def _defective(masks: Any, images: ImageCollection) -> np.ndarray:
     """Whether each image is defective by its mask or label."""
+    n_images = len(images)
     if not is_masks(masks) and np.ndim(masks) != 1:
         raise ValueError(
             f"masks has the shape {np.shape(masks)}. Give masks (n, h, w), a list of masks (h, w), "
@@ -141,4 +245,5 @@ def _defective(masks: Any, n_images: int) -> np.ndarray:
         raise ValueError(f"There are {len(masks)} masks for {n_images} images.")
     if is_masks(masks):
         return np.array([as_mask(masks[i], i, "masks").any() for i in range(n_images)])
+    warn_of_zeros_and_ones(masks, images)
     return ~good_images(masks, n_images)

@@ -14,7 +14,8 @@ import numpy as np
 
 # Together with the detector's threshold and the greatest score they fit into a byte.
 _N_ROUND, _N_BETWEEN = 150, 90
-# Share of the scale that lies below the least score, where maps differ but labels do not.
+# Of maps whose values have no least one, the share of the scale that lies below the least score,
+# where maps differ but labels do not.
 _BELOW = 0.25
 # The scale ends this many times the distance from its least to its middle score above the least:
 # a few extreme scores would leave no room for the others.
@@ -56,7 +57,7 @@ class Scale(NamedTuple):
         return [int(count) for count in counts]
 
 
-def make_scale(scores: np.ndarray, threshold: float) -> Scale:
+def make_scale(scores: np.ndarray, threshold: float, origin: float | None = None) -> Scale:
     """Thresholds at round numbers, at the detector's own, and between neighbouring scores.
 
     Parameters
@@ -65,6 +66,9 @@ def make_scale(scores: np.ndarray, threshold: float) -> Scale:
         Of all images, inspected and good.
     threshold : float
         The detector's.
+    origin : float, default=None
+        The least value that a map can have, where the scale begins unless the threshold lies
+        below it. None where there is no such value.
     """
     least, greatest = min(scores.min(), threshold), max(scores.max(), threshold)
     middle = max(float(np.median(scores)), threshold)
@@ -72,6 +76,9 @@ def make_scale(scores: np.ndarray, threshold: float) -> Scale:
     # Of no length, or of one that powers of ten cannot tell from none.
     span = high - least if high - least > 1e-290 else max(1.0, abs(high)) / 10
     low = high - span / (1 - _BELOW)
+    if origin is not None:
+        low = min(least, origin)
+        high = max(high, low + span)
     round_levels = np.array(list(_round_numbers(low, high, _N_ROUND, outward=True)))
     between = list(_levels_between(np.unique(scores), round_levels))
     levels = np.unique([*round_levels, *between, threshold, greatest])
