@@ -50,6 +50,8 @@ autosummary_generate = True
 # Signatures show defaults; types are in the text below them.
 autodoc_typehints = "none"
 autodoc_member_order = "groupwise"
+# "On this page" has room for `fit()`, and not for the name of the class before it.
+toc_object_entries_show_parents = "hide"
 
 numpydoc_show_class_members = False
 numpydoc_validation_checks = {
