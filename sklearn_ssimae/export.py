@@ -22,7 +22,6 @@ from sklearn_ssimae._detectors.base import BaseDetector
 from sklearn_ssimae._extras import install_hint
 from sklearn_ssimae._maps.counting import blank, nearest_counting
 from sklearn_ssimae._maps.filters import resize
-from sklearn_ssimae._maps.making import repair
 from sklearn_ssimae._maps.tiling import GridAxis
 from sklearn_ssimae._networks.own_state import own_state
 from sklearn_ssimae._version import __version__
@@ -229,21 +228,14 @@ class _ResidualMaps(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         planes = self._prepare(images)
         values = self._reconstruct(planes)
-        maps = self._compare(planes, values)
-        if self.maker.level is not None:
-            repaired = repair(planes, values, maps, self.maker.level)
-            maps = self._compare(planes, self._reconstruct(repaired))
+        counts = None if self.is_inside is None else self.counts
+        maps = self.maker.finish(self.maker.compare(planes, values), counts)
         logarithmic = self.maker.comparison.gives_logarithms
         return blank(resize(maps, self.map_size), self.is_inside, logarithmic=logarithmic)
 
     def _reconstruct(self, planes: Tensor) -> Tensor:
         """Averaged values (n, k, h, w) of planes (n, c, h, w)."""
         return self._join([self._patch_values(strip) for strip in self._cut(planes)])
-
-    def _compare(self, planes: Tensor, values: Tensor) -> Tensor:
-        """Finished maps (n, h, w) at the scale of the planes."""
-        counts = None if self.is_inside is None else self.counts
-        return self.maker.finish(self.maker.compare(planes, values), values, counts)
 
     def _prepare(self, images: Tensor) -> Tensor:
         """Planes (n, c, h, w) in [0, 1], resized."""

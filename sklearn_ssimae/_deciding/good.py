@@ -1,4 +1,4 @@
-"""What good material shows, learnt from residual maps of images that were not trained on."""
+"""What maps are relative to, learnt from residual maps of good images."""
 
 from __future__ import annotations
 
@@ -7,93 +7,84 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from sklearn_ssimae._maps.border import LEAST, NO_SIDES, BorderProfile, Sides
+from sklearn_ssimae._maps.border import LEAST, QUANTILE, BorderProfile
 from sklearn_ssimae._maps.good import GoodMaterial
-from sklearn_ssimae._maps.look import LookProfile, look_of
+from sklearn_ssimae._maps.place import BOTH, COLUMNS, NO_AXES, ROWS, Axes, PlaceProfile
 
-# σ of the look, as a share of the patch's side: 24 pixels for 128.
-_SIGMA = 3 / 16
-# Pixels that the maps give, each its share, and pixels among these that a look is learnt from.
-_POOL = 60_000
-_PIXELS = 10_000
-# Looks are told apart by so many steps of the mean, and of the deviation.
-_STEPS = 8
+# Fewer images cannot tell place from chance.
+_LEAST_IMAGES = 5
+# Parts of the images that are left out by turns.
+_FOLDS = 5
+# What a profile must gain: logarithm by which the largest values of images that were left out fall,
+# and how many standard errors that must be.
+_ADDS = 0.1
+_SURE = 2.0
 
 
 def learn_good_material(
-    maps: Sequence[tuple[Tensor, Tensor]],
-    *,
-    patch_size: int,
-    logarithmic: bool,
-    by_look: bool,
-    sides: Sequence[Sides] | None = None,
-    by_side: bool | None = None,
+    maps: Sequence[Tensor], axes: Axes, *, patch_size: int, logarithmic: bool
 ) -> GoodMaterial:
-    """What good images show: by the look if asked for, then by the distance to the border.
+    """The residual of good images: by place, then by the distance to the border.
 
     Parameters
     ----------
-    maps : sequence of (Tensor (h, w), Tensor (k, h, w))
-        Smooth residual maps, at least one, and the values that they were compared from.
+    maps : sequence of Tensor (h, w)
+        Smooth residual maps, at least one; of one size if `axes` has any. Values that are not a
+        number do not count.
+    axes : (bool, bool)
+        Which axes have a profile.
     patch_size : int
     logarithmic : bool
         Whether the maps are logarithms.
-    by_look : bool
-        Whether to learn from the look as well. The values are then reconstructions.
-    sides : sequence of Sides, default=None
-        Where each map ends as its image does. None: nowhere.
-    by_side : bool, default=None
-        Whether each side of the border has a profile of its own, if all were seen. None: if each
-        was seen in five maps.
     """
-    look = learn_look(maps, sigma=_SIGMA * patch_size) if by_look else None
+    place = PlaceProfile.fit(maps, axes, patch_size=patch_size, logarithmic=logarithmic)
     border = BorderProfile.fit(
-        zip(
-            (
-                smooth if look is None else look.relative(smooth[None], values[None])[0]
-                for smooth, values in maps
-            ),
-            sides or [NO_SIDES] * len(maps),
-            strict=True,
-        ),
-        reach=patch_size // 2,
-        logarithmic=logarithmic,
-        by_side=by_side,
+        map(place.relative, maps), reach=patch_size // 2, logarithmic=logarithmic
     )
-    return GoodMaterial(border, look)
+    return GoodMaterial(place, border)
 
 
-def learn_look(maps: Sequence[tuple[Tensor, Tensor]], *, sigma: float) -> LookProfile:
-    """The residual of good images by the look of their reconstructions.
+def choose_axes(maps: Sequence[Tensor], *, patch_size: int, logarithmic: bool) -> Axes:
+    """The axes by which the residual of good images is to be learnt; none where none pays.
 
     Parameters
     ----------
-    maps : sequence of (Tensor (h, w), Tensor (c, h, w))
-        Residual maps, at least one, and the reconstructions that they belong to.
-    sigma : float
+    maps : sequence of Tensor (h, w)
+        As in `learn_good_material`.
+
+    Notes
+    -----
+    By cross-validation: profiles that are learnt from some images are good if they lower the
+    largest values of the others. An axis pays if the logarithm of an image's largest value over its
+    95 % quantile falls by 0.1 and by two standard errors of the mean over images.
     """
-    random = np.random.RandomState(0)
-    looks, residuals = [], []
-    for residual, reconstruction in maps:
-        look = look_of(reconstruction[None], sigma)[0].flatten(1).T.cpu().numpy()
-        chosen = random.permutation(len(look))[: _POOL // len(maps)]
-        values = residual.flatten().cpu().numpy()[chosen]
-        counts = ~np.isnan(values)
-        looks.append(look[chosen][counts])
-        residuals.append(values[counts])
-    x, y = np.concatenate(looks), np.concatenate(residuals)
-    chosen = random.choice(len(y), _PIXELS, p=_shares(x))
-    return LookProfile.fit(x[chosen], y[chosen].clip(LEAST), sigma=sigma)
+    if len(maps) < _LEAST_IMAGES or len({tuple(residual.shape) for residual in maps}) > 1:
+        return NO_AXES
+    excess = {axes: np.zeros(len(maps)) for axes in (NO_AXES, COLUMNS, ROWS, BOTH)}
+    for fold in np.array_split(np.arange(len(maps)), _FOLDS):
+        others = [residual for index, residual in enumerate(maps) if index not in fold]
+        for axes, values in excess.items():
+            good = learn_good_material(others, axes, patch_size=patch_size, logarithmic=logarithmic)
+            for index in fold:
+                values[index] = _excess(good.relative(maps[index]), logarithmic=logarithmic)
+
+    def pays(more: Axes, less: Axes) -> bool:
+        gain = excess[less] - excess[more]
+        error = gain.std(ddof=1) / len(gain) ** 0.5
+        return bool(gain.mean() > max(_ADDS, _SURE * error))
+
+    chosen = NO_AXES
+    one = min((COLUMNS, ROWS), key=lambda axes: float(excess[axes].mean()))
+    if pays(one, chosen):
+        chosen = one
+    return BOTH if pays(BOTH, chosen) else chosen
 
 
-def _shares(looks: np.ndarray) -> np.ndarray:
-    """How often each of looks (n, 2) is to be drawn: in all as the root of how common it is.
-
-    A rare look, a selvage say, is what a profile is for, and would not be heard among the rest.
-    """
-    cells = np.zeros(len(looks), dtype=np.intp)
-    for values in looks.T:
-        edges = np.linspace(values.min(), values.max(), _STEPS + 1)[1:-1]
-        cells = cells * _STEPS + np.searchsorted(edges, values)
-    weights: np.ndarray = np.bincount(cells)[cells] ** -0.5
-    return weights / weights.sum()
+def _excess(residual: Tensor, *, logarithmic: bool) -> float:
+    """Logarithm of a map's largest value over its 95 % quantile; 0 if nothing of it counts."""
+    values = residual[~residual.isnan()].double().cpu().numpy()
+    if len(values) == 0:
+        return 0.0
+    ends = np.array([values.max(), np.quantile(values[::4], QUANTILE)])
+    largest, ordinary = ends if logarithmic else np.log(ends.clip(LEAST))
+    return float(largest - ordinary)

@@ -63,12 +63,8 @@ class Deciding(Parameters):
 
     def _map_settings(self, learnt: Calibration) -> MapSettings:
         """The settings in force: parameters, and where they leave one open, what was learnt."""
-        is_relative = self.residual == "relative"
-        return replace(
-            self._plain_settings(learnt),
-            good=good_of(learnt) if is_relative else None,
-            level=learnt.settings.level if is_relative else None,
-        )
+        good = good_of(learnt) if self.residual == "relative" else None
+        return replace(self._plain_settings(learnt), good=good)
 
     def _plain_settings(self, learnt: Calibration | None) -> MapSettings:
         """Those of plain residuals; None: before anything was learnt."""

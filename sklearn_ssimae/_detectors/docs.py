@@ -63,14 +63,23 @@ COMMON_PARAMETERS = """\
         Images are resized by this factor first (anti-aliased); maps come back at the
         input's size. `patch_size`, `stride`, `opening_diameter` and `smoothing` are pixels
         of the resized image.
+    region : array-like of shape (h, w), path of a mask image, or None, default=None
+        The pixels that count, in images of one size: True or white where to inspect. Elsewhere
+        nothing is learnt, maps are 0 (of logarithms the smallest value inside) and masks False.
+        Transparent pixels of an image file do not count either. None: all pixels count.
     residual : {"relative", "plain"}, default="relative"
-        Values of the map. "relative": the residual as a multiple of that of good images which
-        were not trained on, at the same distance from the image's border; 1 is their 95 %
-        quantile. A residual that is a logarithm is compared by difference, and 0 is that quantile.
+        Values of the map. "relative": the ratio to the residual of good images at that place. 1
+        is their 95 % quantile at the same distance from the image's border and, where that pays
+        and all images have one size, in the same column or row. A residual that is a logarithm is
+        compared by difference, and 0 is that quantile.
         "plain": the residual itself, as in the paper.
     opening_diameter : int or None, default=4
         Diameter in pixels of the disk with which the map is opened: smaller specks vanish.
         None for no opening.
+    min_area : int, default=0
+        Pixels of the smallest region that counts, at the image's own size; 0 for all. Smaller ones
+        are removed from the map itself (an opening by area), above the threshold and above 1.
+        Pixels that share an edge or a corner belong to one region.
     smoothing : "auto" or float, default="auto"
         Standard deviation in pixels of the Gaussian that smooths the map before it is opened;
         0 for none. It averages out the small errors of the network everywhere, and blurs the
@@ -119,24 +128,16 @@ COMMON_ATTRIBUTES = """\
         ``-threshold_``; scores below it belong to defective images.
     smoothing_ : float
         σ of the map in pixels: `smoothing`, or what was chosen.
-    border_profile_ : ndarray of shape (4, patch_size // 2 + 1)
-        What maps are relative to: the 95 % quantile of good images' smoothed residual at pixels
-        that 0, 1, … others separate from the upper, right, lower and left border; the last holds
-        farther in. Four times the same unless each side was seen in five kept images, which
-        takes ten where strips of them are kept (and images of less than about 26 million pixels,
-        since of larger ones fewer are looked at).
-    look_profile_ : ndarray of shape (33, 33) or None
-        What maps are relative to before that, if drawn defects are found better so: the same
-        quantile by the local mean (rows) and deviation (columns) of the reconstruction, in even
-        steps from the least to the greatest that good images show. For a look that none shows
-        it is at most that of the nearest look that one does.
+    place_profile_ : (ndarray of shape (w,) or None, ndarray of shape (h,) or None)
+        What maps are relative to by column and by row, at the network's scale: the 95 % quantile of
+        good images' smoothed residual there, over its median. None of an axis where left-out
+        images are not better for it, of fewer than five images and of images of several sizes.
+    border_profile_ : ndarray of shape (patch_size // 2 + 1,)
+        What maps are relative to after that: the same quantile at pixels that 0, 1, … others
+        separate from the border; the last holds farther in.
     map_choice_ : list of dict
         What the choice of the map rests on: the average precision of each kind of drawn defect
-        with each setting. Two more rows, by halves of the good material, hold the mean of that
-        and of the share that is found, with and without the look; the last two the precision
-        with one look and with two: at the image, and at the image with what exceeds the learnt
-        threshold replaced by its reconstruction. Empty if nothing could be drawn: images smaller
-        than 16 pixels.
+        with each setting. Empty if nothing could be drawn: images smaller than 16 pixels.
     n_iter_ : int
         Epochs trained.
     loss_curve_ : list of float
@@ -146,6 +147,8 @@ COMMON_ATTRIBUTES = """\
         or of their strips, were kept from training, ``"n_kept"``; ``"first_shape"`` (h, w, c).
     data_range_ : (float, float)
         Values that are mapped to 0 and 1.
+    region_ : bool ndarray of shape (h, w) or None
+        The parameter `region`, read in fit.
     image_shape_ : tuple of int or None
         Shape of the images; None after a fit on a sequence, whose images may differ.
     n_features_in_ : int

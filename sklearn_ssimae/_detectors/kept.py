@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from torch import Tensor
 
-from sklearn_ssimae._deciding.calibration import Extent
+from sklearn_ssimae._deciding.calibration import Kept
 from sklearn_ssimae._images.collection import ImageCollection
 from sklearn_ssimae._images.values import Preparation
 from sklearn_ssimae._training.division import Part
@@ -31,21 +31,19 @@ class KeptParts:
     def __len__(self) -> int:
         return len(self.parts)
 
-    def __iter__(self) -> Iterator[tuple[Extent, Tensor]]:
-        """Extents of finished maps, and planes at the network's scale, as `Preparation.of`."""
+    def __iter__(self) -> Iterator[tuple[Kept, Tensor]]:
+        """How each is judged, and its planes at the network's scale, as `Preparation.of`."""
         for part in self.parts:
-            yield self._load(part)
-
-    def _load(self, part: Part) -> tuple[Extent, Tensor]:
-        whole = self.prepare.of(self.images, part.image)
-        planes = part.of(whole)
-        size = planes.shape[1:] if part.is_region else self.images[part.image].shape[:2]
-        height, width = size
-        share = self.prepare.scale**-2 if part.is_region else 1.0
-        return Extent((height, width), part.sides(whole), share), planes
+            planes = self.prepare.of(self.images, part.image)
+            height, width = planes.shape[1:]
+            if part.is_region:
+                yield Kept((height, width), part.box, self.prepare.scale**-2), planes
+            else:
+                height, width = self.images[part.image].shape[:2]
+                yield Kept((height, width)), planes
 
     def n_pixels(self) -> float | None:
-        """Mean pixels of the whole images at the network's scale; None if they are whole."""
+        """Mean pixels of the whole images at the network's scale; None if all of them is kept."""
         if not any(part.is_region for part in self.parts):
             return None
         sizes = [self.prepare.of(self.images, part.image)[0].numel() for part in self.parts]

@@ -136,10 +136,14 @@ class Parameters:
         return good_of(self._learnt).border.values
 
     @property
-    def look_profile_(self) -> np.ndarray | None:
-        """What maps are relative to, by the look of the reconstruction."""
-        look = good_of(self._learnt).look
-        return None if look is None else np.exp(look.logarithms)
+    def place_profile_(self) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """What maps are relative to, by column and by row."""
+        place = good_of(self._learnt).place
+        columns, rows = (
+            None if profile is None else profile if place.logarithmic else np.exp(profile)
+            for profile in (place.columns, place.rows)
+        )
+        return columns, rows
 
     @property
     def map_choice_(self) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""From images to finished residual maps: reconstruct, compare, finish; where need be, twice."""
+"""From images to finished residual maps: reconstruct, compare, finish."""
 
 from __future__ import annotations
 
@@ -13,17 +13,12 @@ import torch
 from torch import Tensor
 
 from sklearn_ssimae._maps.areas import without_small_regions
-from sklearn_ssimae._maps.border import LEAST
 from sklearn_ssimae._maps.counting import blank, smooth_counting, split_counts
 from sklearn_ssimae._maps.filters import grey_opening
 from sklearn_ssimae._maps.settings import MapSettings
 from sklearn_ssimae._maps.tiling import map_patches
 
 Tag = TypeVar("Tag")
-
-# What exceeds the level by this share of it is replaced altogether, what exceeds it by less in
-# part: so rounding alters no map by more than rounding.
-_SOFTNESS = 1 / 3
 
 
 class Comparison:
@@ -82,18 +77,11 @@ class MapMaker:
     `reconstruct` runs the network and is what takes the time; `compare` and `finish` can be
     taken again with other settings. All of it works on tensors on one device.
 
-    `maps` takes a second look where `level` says so. A reconstruction is bent towards a defect in
-    the patch: it redraws some of it, and spoils what lies around. With what exceeds the level
-    replaced by its reconstruction, the network sees an image that is nearer to a good one, and
-    what it draws there is what the image is held against. Images that nowhere exceed the level
-    are looked at once.
-
     Parameters
     ----------
     comparison : Comparison
     settings : MapSettings
-        A step longer than a patch would leave gaps, and is cut to one. Without reconstructions to
-        replace pixels by there is no second look.
+        A step longer than a patch would leave gaps, and is cut to one.
     patch_size, n_channels : int
         Of the network.
     device : torch.device
@@ -125,11 +113,6 @@ class MapMaker:
     def stride(self) -> int:
         """The step between patches."""
         return min(self.settings.stride, self.patch_size)
-
-    @property
-    def level(self) -> float | None:
-        """That of the second look; None for none."""
-        return self.settings.level if self.comparison.averages_reconstructions else None
 
     def reconstruct(
         self, images: Iterable[tuple[Tag, Tensor]]
@@ -174,15 +157,14 @@ class MapMaker:
         """Residual maps (n, h, w) of images (n, c, h, w) and their averaged values."""
         return self.comparison.compare(images, values, self.settings.constants)
 
-    def finish(self, residuals: Tensor, values: Tensor, counts: Tensor | None = None) -> Tensor:
+    def finish(self, residuals: Tensor, counts: Tensor | None = None) -> Tensor:
         """Residual maps (n, h, w) smoothed, made relative, opened.
 
-        `values` are those that the maps were compared from; `counts` (n, h, w) is None where all
-        pixels count.
+        `counts` (n, h, w) is None where all pixels count.
         """
         settings, logarithmic = self.settings, self.comparison.gives_logarithms
         smooth = smooth_counting(residuals, counts, settings.smoothing)
-        relative = smooth if settings.good is None else settings.good.relative(smooth, values)
+        relative = smooth if settings.good is None else settings.good.relative(smooth)
         inside = blank(relative, counts, logarithmic=logarithmic)
         opened = grey_opening(inside, settings.opening_diameter)
         return blank(opened, counts, logarithmic=logarithmic)
@@ -200,11 +182,8 @@ class MapMaker:
     ) -> Iterator[tuple[Tag, Tensor, Tensor]]:
         """As `maps`, with the averaged values (k, h, w) of the image itself before each map."""
         for (tag, counts), image, values in self.reconstruct(self.split(images)):
-            found = self._map(image, values, counts)
-            if self.level is not None and bool((found > self.level).any()):
-                repaired = repair(image[None], values[None], found[None], self.level)[0]
-                for _, _, again in self.reconstruct([(tag, repaired)]):
-                    found = self._map(image, again, counts)
+            residuals = self.compare(image[None], values[None])
+            found = self.finish(residuals, counts)[0]
             yield tag, values, found
 
     def without_small_regions(
@@ -227,13 +206,3 @@ class MapMaker:
         for tag, planes in images:
             image, counts = split_counts(planes, self.n_channels)
             yield (tag, None if counts is None else counts.to(self.device)), image
-
-    def _map(self, image: Tensor, values: Tensor, counts: Tensor | None) -> Tensor:
-        residuals = self.compare(image[None], values[None])
-        return self.finish(residuals, values[None], counts)[0]
-
-
-def repair(images: Tensor, reconstructions: Tensor, maps: Tensor, level: float) -> Tensor:
-    """Images (n, c, h, w) with their reconstructions where maps (n, h, w) exceed the level."""
-    share = ((maps - level) / max(_SOFTNESS * level, LEAST)).clamp(0, 1)
-    return images + (reconstructions - images) * share[:, None]

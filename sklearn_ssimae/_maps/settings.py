@@ -21,8 +21,6 @@ class MapSettings:
         What the residual takes by name, such as the constants of SSIM.
     good : GoodMaterial or None
         What smoothed maps are relative to; None for plain residuals.
-    level : float or None
-        Value of finished maps beyond which pixels are replaced for the second look; None for none.
     opening_diameter : int or None
         Diameter in pixels of the disk of the opening; None for none.
     min_area : float
@@ -33,6 +31,5 @@ class MapSettings:
     smoothing: float
     constants: dict[str, float] = field(default_factory=dict)
     good: GoodMaterial | None = None
-    level: float | None = None
     opening_diameter: int | None = None
     min_area: float = 0

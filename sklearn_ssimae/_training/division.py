@@ -41,14 +41,6 @@ class Part(NamedTuple):
         # The rest of the image need not stay in memory.
         return planes[:, *self.box].clone() if self.is_region else planes
 
-    def sides(self, planes: Tensor) -> tuple[bool, bool, bool, bool]:
-        """Whether it ends where the planes do: at the top, right, bottom and left."""
-        height, width = planes.shape[1:]
-        (top, bottom, _), (left, right, _) = (
-            along.indices(length) for along, length in zip(self.box, (height, width), strict=True)
-        )
-        return top == 0, right == width, bottom == height, left == 0
-
 
 class Division(NamedTuple):
     """What is trained on and what is kept.

@@ -1,7 +1,7 @@
 """``ssimae threshold``."""
 
 import pytest
-from shared_cli import files_in, load
+from shared_cli import files_in, load, whole_category
 
 from sklearn_ssimae.datasets import list_images
 
@@ -56,6 +56,12 @@ def test_what_old_and_new_threshold_rest_on(ssimae, photos, detector_file, tmp_p
     assert before.startswith("before: exceeded by 0.01 of good images, extrapolated")
     assert "It rests on 1 image alone" in before
     assert now == f"now: exceeded by {basis}"
+
+
+def test_a_whole_category(ssimae, photos, detector_file, tmp_path):
+    outcome = ssimae("threshold", detector_file, whole_category(photos, tmp_path), "-o", "d.skops")
+    assert outcome.status == 2
+    assert outcome.error.endswith(f"probably {str(tmp_path / 'grid/train/good')!r}.")
 
 
 def test_the_same_file(ssimae, detector_file, tmp_path):

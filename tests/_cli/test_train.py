@@ -9,7 +9,7 @@ import joblib
 import numpy as np
 import pytest
 from PIL import Image
-from shared_cli import CHEAPEST, files_in, load
+from shared_cli import CHEAPEST, files_in, load, whole_category
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_ssimae import (
@@ -311,13 +311,21 @@ def test_folder_that_cannot_be_written(ssimae, photos, tmp_path, monkeypatch):
     assert outcome.output == ""
 
 
+def test_a_whole_category(ssimae, photos, tmp_path):
+    category, file = whole_category(photos, tmp_path), tmp_path / "d.skops"
+    outcome = ssimae("train", category, "-o", file, *CHEAP)
+    assert outcome.status == 2
+    assert outcome.error.endswith(f"probably {str(category / 'train/good')!r}.")
+    assert not file.exists()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (None, "There is no folder"),
         ({}, "holds no images"),
         ({"notes.txt": b"12"}, "holds no images"),
-        ({"0.png": b"no image"}, "cannot be read"),
+        ({"0.png": b"no image"}, "0.png is not a readable image"),
     ],
     ids=["missing", "empty", "no images", "damaged"],
 )

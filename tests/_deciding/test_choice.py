@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,23 +13,22 @@ from sklearn.metrics import average_precision_score
 from sklearn_ssimae import SSIMAutoencoderDetector, VAEDetector
 from sklearn_ssimae._deciding.choice import (
     Drawn,
-    Residual,
     _best,
-    _row,
-    _with_means,
     average_precision,
     choose_map,
     cut_tiles,
     draw_into,
     found_of_kinds,
-    look_pays,
     n_drawn,
     precision_of,
     quality_of_kinds,
     share_found,
+    smoothings,
 )
 from sklearn_ssimae._deciding.false_alarms import GoodMaxima, false_alarm_threshold
 from sklearn_ssimae._deciding.probes import make_probes
+from sklearn_ssimae._maps.making import Comparison, MapMaker
+from sklearn_ssimae._maps.settings import MapSettings
 
 DRAWS_ALL_DEFECTS = True
 
@@ -46,30 +45,18 @@ def planes(n, height, width, channels=1):
     ]
 
 
-class HandMade:
-    """Stands in for a detector: the reconstruction of every tile is the tile without its defect.
+class HandMade(MapMaker):
+    """The reconstruction of every tile is the tile without its defect, whatever the network.
 
     Its map has a constant of its own, the strength of a noise; a Gaussian takes fine noise out.
     """
 
-    residual = "plain"
-    _residual_is_logarithm = False
-
-    def __init__(self, clean, smoothing="auto", constants=(FINE,), noise=0.0):
+    def __init__(self, clean, noise=0.0):
+        settings = MapSettings(stride=PATCH, smoothing=1.0)
+        comparison = Comparison(None, None, "reconstruction")
+        super().__init__(comparison, settings, patch_size=PATCH, n_channels=1, device="cpu")
         self.clean = clean
-        self.smoothing = smoothing
-        self.smoothing_ = 1.0 if smoothing == "auto" else smoothing
-        self.constants = list(constants)
         self.noise = noise
-        self.network_ = SimpleNamespace(config={"patch_size": PATCH})
-        self._calibration = SimpleNamespace(constants={})
-
-    def _map_constants(self):
-        return self.constants
-
-    def _map_maker(self, *, relative):
-        assert not relative
-        return self
 
     def reconstruct(self, cases):
         random = np.random.default_rng(0)
@@ -79,7 +66,7 @@ class HandMade:
 
     def compare(self, images, values):
         clean, noise = values[:, 0], values[:, 1]
-        strength = self.noise + self._calibration.constants["noise"]
+        strength = self.noise + self.settings.constants["noise"]
         return (images[:, 0] - clean).abs() + strength * noise
 
 
@@ -88,16 +75,21 @@ def tile():
     return planes(1, 64, 64)[0]
 
 
-def chosen(detector, tile, seed=0):
-    return choose_map(detector, [tile] * 3, np.random.default_rng(seed))
+def chosen(maker, tile, seed=0, *, constants=(FINE,), sigmas=None):
+    candidates = [
+        replace(maker.settings, constants=constant, smoothing=sigma)
+        for constant in constants
+        for sigma in sigmas or smoothings(PATCH)
+    ]
+    rng = np.random.default_rng(seed)
+    return choose_map(maker, candidates, [tile] * 3, rng, is_relative=False)
 
 
 # What is taken ------------------------------------------------------------------------
 
 
 def test_the_constants_that_find_drawn_defects_best(tile):
-    detector = HandMade(tile[0], constants=[COARSE, FINE, {"noise": 0.1}])
-    choice = chosen(detector, tile)
+    choice = chosen(HandMade(tile[0]), tile, constants=[COARSE, FINE, {"noise": 0.1}])
     assert choice.constants == FINE
     assert len(choice.table) == 3 * 6
     assert {row["noise"] for row in choice.table} == {0.0, 0.1, 0.3}
@@ -112,14 +104,14 @@ def test_noise_asks_for_smoothing_and_its_absence_for_none(tile):
 
 
 def test_what_is_given_is_not_chosen(tile):
-    choice = chosen(HandMade(tile[0], smoothing=2.5, constants=[FINE, COARSE]), tile)
+    choice = chosen(HandMade(tile[0]), tile, constants=[FINE, COARSE], sigmas=[2.5])
     assert choice.smoothing == 2.5
     assert [row["smoothing"] for row in choice.table] == [2.5, 2.5]
 
 
 def test_kinds_count_alike_and_the_best_mean_is_taken(tile):
     choice = chosen(HandMade(tile[0], noise=0.2), tile)
-    settings = ["smoothing", "noise", "by_look", "by_halves", "second_look"]
+    settings = ["smoothing", "noise"]
     for row in choice.table:
         assert sorted(row) == sorted([*KINDS, *settings, "mean"])
         assert row["mean"] == pytest.approx(np.mean([row[kind] for kind in KINDS]))
@@ -132,7 +124,7 @@ def test_kinds_that_could_not_be_drawn_do_not_count():
         {"smoothing": 1.0, "scratch": 0.3, "stain": 0.5},
         {"smoothing": 2.0, "scratch": 0.5, "stain": 0.4},
     ]
-    assert _best(rows, ["scratch", "stain", "grain"])["smoothing"] == 2.0
+    assert _best(rows, ["scratch", "stain", "grain"]) == 1
     assert [row["mean"] for row in rows] == pytest.approx([0.4, 0.45])
 
 
@@ -144,7 +136,9 @@ def test_the_choice_repeats_and_depends_on_the_generator(tile):
 
 def test_nothing_can_be_drawn_into_small_images(tile):
     small = tile[:, :15]
-    assert choose_map(HandMade(small[0]), [small], np.random.default_rng(0)) is None
+    maker = HandMade(small[0])
+    rng = np.random.default_rng(0)
+    assert choose_map(maker, [maker.settings], [small], rng, is_relative=False) is None
 
 
 # What is drawn ------------------------------------------------------------------------
@@ -153,7 +147,7 @@ def test_nothing_can_be_drawn_into_small_images(tile):
 def test_tiles_are_squares_that_lie_side_by_side():
     random = np.random.RandomState(0)
     image = torch.arange(100 * 70).reshape(1, 100, 70) / 7000
-    tiles = cut_tiles([image, image[:, :15], image[:, :40, :20]], 16, random)
+    tiles = cut_tiles([image, image[:, :15], image[:, :40, :20]], 16, 1, random)
     assert sorted(tile.shape[1] for tile in tiles) == [20, 20, *[32] * 6]
     assert all(tile.shape[1] == tile.shape[2] for tile in tiles)
     corners = {tile[0, 0, 0].item() for tile in tiles if tile.shape[1] == 32}
@@ -162,7 +156,7 @@ def test_tiles_are_squares_that_lie_side_by_side():
 
 def test_tiles_of_many_images_are_a_choice():
     images = planes(30, 64, 64)
-    first, second = (cut_tiles(images, 32, np.random.RandomState(seed)) for seed in (0, 1))
+    first, second = (cut_tiles(images, 32, 1, np.random.RandomState(seed)) for seed in (0, 1))
     assert len(first) == len(second) == 16
     assert not all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
@@ -180,7 +174,6 @@ def test_every_kind_is_drawn_the_oftener_the_smaller_the_squares(n_tiles, side, 
     for index, (drawn, altered) in enumerate(cases):
         place = index if index < n_tiles else (index - n_tiles) % n_each % n_tiles
         same = (altered == tiles[place]).all(dim=0).numpy()
-        assert drawn.half == place % 2
         assert drawn.mask.any() == (drawn.kind != "good")
         assert same[~drawn.mask].all()
 
@@ -260,71 +253,24 @@ def test_precision_is_that_of_every_other_pixel():
     assert precision_of([(blotch(), values)]) == pytest.approx(expected)
 
 
-# Whether the look pays ----------------------------------------------------------------
-
-
-def squares_with_a_look(*, levels_defects):
-    """Good squares and squares with a defect, some of which is pale and drawn 6 times as badly.
-
-    A third of each square is pale, and defects are 3 times as far off as what is around them. Or,
-    where the look `levels_defects`, a speck of each square is pale, and defects are.
-    """
-    random = np.random.default_rng(4)
-    squares = []
-    for index in range(32):
-        mask, pale = np.zeros((2, 64, 64), dtype=bool)
-        if index >= 8:
-            x = random.integers(2, 50)
-            mask[20:32, x : x + 12] = True
-        pale[:, :20] = not levels_defects
-        pale[50:54, 30:34] = levels_defects
-        factor = 1.0 if levels_defects else 3.0
-        pale |= mask & levels_defects
-        residual = random.random((64, 64)) * np.where(pale, 6.0, 1.0) * np.where(mask, factor, 1.0)
-        drawn = Drawn("good" if index < 8 else "stain", mask, index % 2)
-        reconstruction = np.where(pale, 0.9, 0.3)[None]
-        tensors = (torch.from_numpy(array).float() for array in (residual, reconstruction))
-        squares.append(Residual(drawn, *tensors))
-    return squares
-
-
-@pytest.mark.parametrize("levels_defects", [False, True])
-def test_the_look_pays_unless_it_levels_defects(levels_defects):
-    detector = HandMade(None)
-    detector.residual = "relative"
-    squares = squares_with_a_look(levels_defects=levels_defects)
-    rows = [_row(detector, squares, 2.0, by_look=look, by_halves=True) for look in (False, True)]
-    assert look_pays(*_with_means(rows, ["stain"]), ["stain"]) == (not levels_defects)
-
-
-def test_a_look_that_adds_next_to_nothing_is_not_taken():
-    def row(**values):
-        return {**values, "mean": np.mean(list(values.values()))}
-
-    kinds = ["stain", "dent", "hole"]
-    assert look_pays(row(stain=0.4), row(stain=0.45), kinds)
-    assert not look_pays(row(stain=0.4), row(stain=0.43), kinds)
-    # What is found worst counts for as much as all together.
-    plain = row(stain=0.4, dent=0.9)
-    assert look_pays(plain, row(stain=0.5, dent=0.8), kinds)
-    assert not look_pays(plain, row(stain=0.5, dent=0.6), kinds)
-    assert not look_pays(plain, row(stain=0.35, dent=0.96), kinds)
-
-
 # In a fit -----------------------------------------------------------------------------
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize(
-    ("make", "n_settings", "n_looks"), [(SSIMAutoencoderDetector, 12, 4), (VAEDetector, 6, 0)]
-)
-def test_the_table_of_a_fit(make, n_settings, n_looks):
+@pytest.mark.parametrize(("make", "n_settings"), [(SSIMAutoencoderDetector, 12), (VAEDetector, 6)])
+def test_the_table_of_a_fit(make, n_settings):
     detector = cheap(make).fit(texture(4, 32, 40))
-    table, looks = detector.map_choice_[:n_settings], detector.map_choice_[n_settings:]
-    assert not any(row["by_look"] or row["by_halves"] or row["second_look"] for row in table)
-    told = [(row["by_halves"], row["second_look"]) for row in looks]
-    assert told == [(True, False), (True, False), (False, False), (False, True)][:n_looks]
-    best = max(table, key=lambda row: row["mean"])
+    assert len(detector.map_choice_) == n_settings
+    best = max(detector.map_choice_, key=lambda row: row["mean"])
     assert detector.smoothing_ == best["smoothing"]
     if make is SSIMAutoencoderDetector:
         assert (detector.c1_, detector.c2_) == (best["c1"], best["c2"])
+
+
+def test_squares_that_do_not_count_as_a_whole_are_left_out():
+    image = torch.rand(1, 64, 96)
+    counts = torch.ones(1, 64, 96)
+    counts[:, 5, 70] = 0
+    tiles = cut_tiles([torch.cat([image, counts])], 16, 1, np.random.RandomState(0))
+    assert len(tiles) == 5
+    assert all(tile.shape == (1, 32, 32) for tile in tiles)

@@ -93,7 +93,7 @@ def test_what_was_not_learnt_is_not_there():
         **{**cheap().get_params(), "threshold": 1.0, "residual": "plain", "smoothing": 1.0}
     ).fit(list(STACK[:, :20, :24]))
     detector.set_params(threshold=None, residual="relative")
-    missing = {"threshold_", "offset_", "border_profile_", "look_profile_"}
+    missing = {"threshold_", "offset_", "border_profile_", "place_profile_"}
     assert missing.isdisjoint(dir(detector))
     assert_answers(detector, [name for name in FITTED if name not in missing])
     with pytest.raises(ValueError, match="No threshold was learnt"):

@@ -60,8 +60,10 @@ def test_joblib_scores(fitted, backend):
 
 
 @pytest.mark.parametrize("backend", [pytest.param("loky", marks=pytest.mark.slow), "threading"])
-def test_joblib_fits(backend, all_drawn_defects):
+def test_joblib_fits(backend, request):
     """Fits at the same time do not disturb each other."""
+    if backend == "loky":
+        request.getfixturevalue("all_drawn_defects")
     X = cuts(4, 20, 24)
     detectors = [cheap(SSIMAutoencoderDetector, random_state=seed) for seed in range(4)]
     expected = [fit(detector, X).transform(X) for detector in detectors]
