@@ -72,6 +72,26 @@ def _add_train(commands: Any) -> None:
         help="parameters of the detector, as in Python: scale=0.5 latent_dim=200",
     )
     add(
+        "--region",
+        metavar="MASK",
+        help="image of two values, of the size of the photographs: white counts. What is black is "
+        "neither learnt from nor inspected",
+    )
+    add(
+        "--ignore-border",
+        nargs="+",
+        type=whole_number,
+        metavar="N",
+        help="pixels at the border that do not count: one number, or four (TOP RIGHT BOTTOM LEFT). "
+        "Within --region, if both are given",
+    )
+    add(
+        "--min-area",
+        type=whole_number,
+        metavar="N",
+        help="pixels of the smallest region that is a defect (default: 0)",
+    )
+    add(
         "--minutes",
         type=positive_number,
         metavar="M",
@@ -95,9 +115,15 @@ def _add_inspect(commands: Any) -> None:
         "look for defects",
         "OUT/results.csv gets a line an image:\n"
         "path; score, the largest residual, a defect if above the threshold; label; number of\n"
-        "defects; their area and the largest one's box (x, y, width, height) in pixels; and the\n"
-        "error, if the image could not be inspected, which does not keep the others from it.\n"
+        "defects; their area and the largest one's box (x, y, width, height) in pixels; the\n"
+        "error, if the image could not be inspected, which does not keep the others from it; time\n"
+        "(UTC); threshold; name of the detector's file and the first 12 digits of its SHA-256.\n"
         "With --watch an image that changes gets another line: the last one of a path counts.\n\n"
+        "OUT/defects.csv gets a line a defect: path; area; box (top, left, bottom, right, of which\n"
+        "the last two lie one pixel beyond it); centroid; axes and orientation in degrees of the\n"
+        "ellipse with the same moments; peak and mean of the residual; whether it touches the\n"
+        "border. Lengths are in pixels, and in mm too with --mm-per-pixel. When an image is\n"
+        "inspected again, its new defects take the place of the earlier ones.\n\n"
         "Masks and maps have the image's name with .png or .tiff added. It is not added to a name\n"
         "that ends so already, but for names such as x.jpg.png: x.png has the mask x.png, x.jpg\n"
         "has x.jpg.png, and x.jpg.png has x.jpg.png.png.\n\n"
@@ -131,6 +157,31 @@ def _add_inspect(commands: Any) -> None:
         "started again, it goes on with OUT/results.csv, whose paths are absolute: images that it "
         "holds are not inspected again unless they change. Images that failed are tried again, and "
         "their earlier errors, like rows that a full disk or a power cut tore, are removed",
+    )
+    add(
+        "--min-area",
+        type=whole_number,
+        metavar="N",
+        help="pixels of the smallest region that is a defect (default: as it was trained)",
+    )
+    add(
+        "--mm-per-pixel",
+        type=positive_number,
+        metavar="MM",
+        help="side of a pixel: OUT/defects.csv gets columns in millimetres, too",
+    )
+    add(
+        "--coco",
+        type=Path,
+        metavar="FILE",
+        help="the images of this run and their defects as JSON in the format of COCO, with masks "
+        "as run lengths; written at the end, with --watch after Ctrl-C",
+    )
+    add(
+        "--excel",
+        action="store_true",
+        help="tables that Excel opens by a double click: with a byte order mark and, where the "
+        "locale has a decimal comma, with semicolons and decimal commas",
     )
     add("--fail-on-defect", action="store_true", help="exit status 1 if there are defects")
 
@@ -238,6 +289,17 @@ def positive_number(text: str) -> float:
     value = number(text)
     if value <= 0:
         raise ArgumentTypeError(f"{text!r} is not above 0")
+    return value
+
+
+def whole_number(text: str) -> int:
+    """A whole number of at least 0."""
+    try:
+        value = int(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is no whole number") from None
+    if value < 0:
+        raise ArgumentTypeError(f"{text!r} is below 0")
     return value
 
 

@@ -95,7 +95,7 @@ def find_defects(
         )
     check_mm_per_pixel(mm_per_pixel)
     images = detector._check_fitted_input(X)
-    threshold = float(detector.threshold_)
+    threshold = detector.threshold_
     tables = [
         {"image": np.full(len(table["area"]), index), **table}
         for index, table in enumerate(
