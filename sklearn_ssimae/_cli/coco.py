@@ -36,7 +36,7 @@ class Coco:
         height, width = residual.shape
         name = Path(os.path.relpath(path, self._root)).as_posix()
         image = {"file_name": name, "width": width, "height": height}
-        self._images[place_of(path)] = image, annotations(residual, threshold)
+        self._images[place_of(path)] = image, defects_in(residual, threshold)
 
     def write(self, file: Path) -> None:
         """Write all images. Their numbers begin at 1, as those of the defects."""
@@ -59,7 +59,7 @@ class Coco:
         file.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
-def annotations(residual: np.ndarray, threshold: float) -> list[dict[str, Any]]:
+def defects_in(residual: np.ndarray, threshold: float) -> list[dict[str, Any]]:
     """The defects of a map (h, w), without the numbers of image and defect."""
     regions, _ = ndimage.label(residual > threshold, structure=EIGHT_NEIGHBOURS)
     found = []
@@ -80,9 +80,7 @@ def annotations(residual: np.ndarray, threshold: float) -> list[dict[str, Any]]:
     return found
 
 
-def run_lengths(
-    inside: np.ndarray, top: int, left: int, shape: tuple[int, ...]
-) -> list[int]:
+def run_lengths(inside: np.ndarray, top: int, left: int, shape: tuple[int, ...]) -> list[int]:
     """Lengths of the runs outside and inside in turn, column by column, beginning outside.
 
     Parameters

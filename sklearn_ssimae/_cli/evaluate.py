@@ -38,7 +38,9 @@ def run(options: Namespace) -> int:
     categories = {name: load_mvtec_ad(root, name) for name in names}
     rows = []
     with replacing(options.json) if options.json else nullcontext() as file:
-        print(table_row("category", *AREAS.values(), "found", "located", "false alarms"), flush=True)
+        print(
+            table_row("category", *AREAS.values(), "found", "located", "false alarms"), flush=True
+        )
         for name, data in categories.items():
             rows.append({"category": name, **evaluate(detector, data)})
             print(format_figures(rows[-1]), flush=True)

@@ -8,7 +8,7 @@ import locale
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -147,7 +147,7 @@ class Table:
             raise
 
 
-def go_on_with(results: Path, layout: Layout, defects: Path, defects_layout: Layout) -> list[str]:
+def go_on_with(results: Path, of_results: Layout, defects: Path, of_defects: Layout) -> list[str]:
     """The images that earlier tables hold, which are mended first.
 
     Rows that are not whole are removed. So are errors of images that are still there or were
@@ -160,8 +160,8 @@ def go_on_with(results: Path, layout: Layout, defects: Path, defects_layout: Lay
     ValueError
         When a file is no such table, or one of another form.
     """
-    rows, n_torn = _whole_rows(results, layout)
-    found, n_torn_defects = _whole_rows(defects, defects_layout)
+    rows, n_torn = _whole_rows(results, of_results)
+    found, n_torn_defects = _whole_rows(defects, of_defects)
     _warn_of_torn_rows(results, n_torn)
     _warn_of_torn_rows(defects, n_torn_defects)
     inspected = {place_of(row["path"]): row for row in rows if row["label"]}
@@ -172,16 +172,18 @@ def go_on_with(results: Path, layout: Layout, defects: Path, defects_layout: Lay
         for place, row in inspected.items()
         if int(row["n_defects"]) != n_found[place] and os.path.lexists(place)
     }
-    kept = [
-        row
-        for row in rows
-        if place_of(row["path"]) not in differing
-        and (row["label"] or not (place_of(row["path"]) in inspected or os.path.lexists(row["path"])))
-    ]
+    kept = [row for row in rows if not _is_to_come(row, inspected, differing)]
     places = inspected.keys() - differing
-    _store(results, layout, kept)
-    _store(defects, defects_layout, [row for row in found if place_of(row["path"]) in places])
+    _store(results, of_results, kept)
+    _store(defects, of_defects, [row for row in found if place_of(row["path"]) in places])
     return [row["path"] for row in kept]
+
+
+def _is_to_come(row: Fields, inspected: Container[str], differing: Container[str]) -> bool:
+    """Whether the image of a row is inspected again, or was after this error."""
+    place = place_of(row["path"])
+    is_past_error = not row["label"] and (place in inspected or os.path.lexists(row["path"]))
+    return place in differing or is_past_error
 
 
 def paths_in(path: Path, layout: Layout) -> set[str]:
