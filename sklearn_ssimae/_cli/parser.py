@@ -75,6 +75,26 @@ def _add_train(commands: Any) -> None:
         help="parameters of the detector, as in Python: scale=0.5 latent_dim=200",
     )
     add(
+        "--region",
+        metavar="MASK",
+        help="image of two values, of the size of the photographs: white counts. What is black is "
+        "neither learnt from nor inspected",
+    )
+    add(
+        "--ignore-border",
+        nargs="+",
+        type=whole_number,
+        metavar="N",
+        help="pixels at the border that do not count: one number, or four (TOP RIGHT BOTTOM LEFT). "
+        "Within --region, if both are given",
+    )
+    add(
+        "--min-area",
+        type=whole_number,
+        metavar="N",
+        help="pixels of the smallest region that is a defect (default: 0)",
+    )
+    add(
         "--minutes",
         type=positive_number,
         metavar="M",
@@ -98,9 +118,15 @@ def _add_inspect(commands: Any) -> None:
         "OUT/results.csv gets a line an image:\n"
         "path; score, the largest residual; label, a defect if the score is above the\n"
         "threshold; number of defects; their area and the box of the largest (x, y, width,\n"
-        "height), in pixels; the error if the image could not be inspected. An error does not\n"
-        "keep the other images from being inspected. With --watch an image that changes gets\n"
-        "another line: the last line of a path counts.\n\n"
+        "height), in pixels; the error if the image could not be inspected; time (UTC);\n"
+        "threshold; name of the detector's file and the first 12 digits of its SHA-256.\n"
+        "An error does not keep the other images from being inspected. With --watch an image\n"
+        "that changes gets another line: the last line of a path counts.\n\n"
+        "OUT/defects.csv gets a line a defect: path; area; box (top, left, bottom, right: the\n"
+        "last two lie one pixel beyond it); centroid; axes and orientation, in degrees, of the\n"
+        "ellipse with the same moments; peak and mean of the residual; whether it touches the\n"
+        "border. Lengths are in pixels, and in mm too with --mm-per-pixel. When an image is\n"
+        "inspected again, its new defects replace the earlier ones.\n\n"
         "Masks and maps have the image's name with .png or .tiff added, unless it ends so\n"
         "already: x.jpg has the mask x.jpg.png, and x.png has x.png. Names such as x.jpg.png\n"
         "always get it: x.jpg.png has x.jpg.png.png.\n\n"
@@ -134,6 +160,31 @@ def _add_inspect(commands: Any) -> None:
         "started again, it continues OUT/results.csv, whose paths are absolute: images in it are "
         "not inspected again unless they change. Images that failed are tried again; their earlier "
         "errors, and rows that a full disk or a power cut tore, are removed",
+    )
+    add(
+        "--min-area",
+        type=whole_number,
+        metavar="N",
+        help="pixels of the smallest region that is a defect (default: as it was trained)",
+    )
+    add(
+        "--mm-per-pixel",
+        type=positive_number,
+        metavar="MM",
+        help="side of a pixel: OUT/defects.csv gets columns in millimetres, too",
+    )
+    add(
+        "--coco",
+        type=Path,
+        metavar="FILE",
+        help="the images of this run and their defects as JSON in the format of COCO, with masks "
+        "as run lengths; written at the end, with --watch after Ctrl-C",
+    )
+    add(
+        "--excel",
+        action="store_true",
+        help="tables that Excel opens by a double click: with a byte order mark and, where the "
+        "locale has a decimal comma, with semicolons and decimal commas",
     )
     add("--fail-on-defect", action="store_true", help="exit status 1 if there are defects")
 
@@ -241,6 +292,17 @@ def positive_number(text: str) -> float:
     value = number(text)
     if value <= 0:
         raise ArgumentTypeError(f"{text!r} is not above 0")
+    return value
+
+
+def whole_number(text: str) -> int:
+    """A whole number of at least 0."""
+    try:
+        value = int(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is no whole number") from None
+    if value < 0:
+        raise ArgumentTypeError(f"{text!r} is below 0")
     return value
 
 

@@ -107,6 +107,14 @@ def visible(image: np.ndarray, data_range: tuple[float, float]) -> np.ndarray:
     return unit if unit.ndim == 2 or unit.shape[2] == 3 else unit.mean(axis=2)
 
 
+def dimmed(picture: np.ndarray, counts: np.ndarray | None) -> np.ndarray:
+    """A picture (h, w) or (h, w, 3) in [0, 1], half as bright where pixels do not count."""
+    if counts is None:
+        return picture
+    light = np.where(counts, 1.0, 0.5)
+    return picture * (light if picture.ndim == 2 else light[..., None])
+
+
 def shared_norm(maps: list[np.ndarray], threshold: float) -> Normalize:
     """One colour scale for all maps, which holds the threshold too, and some room beyond."""
     from matplotlib.colors import Normalize
