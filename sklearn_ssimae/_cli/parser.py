@@ -123,7 +123,7 @@ def _add_inspect(commands: Any) -> None:
         "last two lie one pixel beyond it); centroid; axes and orientation, in degrees, of the\n"
         "ellipse with the same moments; peak and mean of the residual; whether it touches the\n"
         "border. Lengths are in pixels, and in mm too with --mm-per-pixel. When an image is\n"
-        "inspected again, its new defects take the place of the earlier ones.\n\n"
+        "inspected again, its new defects replace the earlier ones.\n\n"
         "Masks and maps have the image's name with .png or .tiff added. It is not added to a name\n"
         "that ends so already, but for names such as x.jpg.png: x.png has the mask x.png, x.jpg\n"
         "has x.jpg.png, and x.jpg.png has x.jpg.png.png.\n\n"
