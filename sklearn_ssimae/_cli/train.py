@@ -140,7 +140,7 @@ def epochs_of_checkpoint(path: Path) -> int:
     if not max_iter.isdecimal():
         raise ValueError(
             f"The checkpoint {path} belongs to a training without --minutes. Leave --minutes out "
-            "to go on with it, or delete the file to begin anew."
+            "to continue it, or delete the file to begin anew."
         )
     return int(max_iter)
 

@@ -201,8 +201,8 @@ class BaseDetector(
         check_is_fitted(self)
         if self.threshold is not None:
             raise ValueError(
-                f"threshold={self.threshold} is set and goes before a learnt one. Take it back "
-                "first: set_params(threshold=None)."
+                f"threshold={self.threshold} is set and takes precedence over a learnt one. Remove "
+                "it first: set_params(threshold=None)."
             )
         if not (isinstance(false_alarm_rate, Real) and 0 < false_alarm_rate < 1):
             raise ValueError(

@@ -35,7 +35,7 @@ _CURVE_STEP = 1e-3
 
 
 def require_matplotlib(caller: str) -> None:
-    """Refuse to go on without matplotlib, before anything is computed."""
+    """Refuse to continue without matplotlib, before anything is computed."""
     try:
         import matplotlib.pyplot  # noqa: F401
     except ImportError as error:
@@ -48,8 +48,8 @@ def unit_of(detector: Any) -> str:
     if detector.residual == "plain":
         return "residual, a logarithm" if is_logarithm else "residual"
     if is_logarithm:
-        return "difference from what good material shows"
-    return "times what good material shows"
+        return "difference from the residual of good images"
+    return "times the residual of good images"
 
 
 def grid_of_axes(

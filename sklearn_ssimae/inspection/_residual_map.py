@@ -30,9 +30,9 @@ from sklearn_ssimae.metrics import Images, as_map
 class ResidualMapDisplay:
     """Images, reconstructions, residual maps and masks, a row for each image.
 
-    The map is drawn with the outline of what lies above the threshold. The last column shows what
-    was found (solid outline, filled) and, if masks are given, what there is (dashed
-    outline). One colour scale holds for all maps; its bar has a line at the threshold.
+    The map is drawn with the outline of the pixels above the threshold. The last column shows the
+    mask (solid outline, filled) and, if masks are given, the true defects (dashed outline). One
+    colour scale holds for all maps; its bar has a line at the threshold.
 
     It is recommended to use :meth:`from_estimator`. All parameters are stored as attributes.
 
@@ -55,9 +55,9 @@ class ResidualMapDisplay:
         False on pixels that do not count, which the images show darkened; None for images of
         which all pixels count.
     unit : str, default="residual"
-        What the maps' values say, under the colour bar. :meth:`from_estimator` fills in "times what
-        good material shows" for relative maps (of a residual that is a logarithm the
-        "difference from" it), "residual" for plain ones.
+        What the maps' values mean, under the colour bar. :meth:`from_estimator` fills in "times
+        the residual of good images" for relative maps ("difference from" it if the residual is a
+        logarithm), and "residual" for plain ones.
 
     Attributes
     ----------

@@ -64,7 +64,7 @@ def test_what_comes_next_and_what_the_threshold_rests_on(ssimae, photos, tmp_pat
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--minutes", "1,5"], "'1,5' is no finite number: write 1.5"),
+        (["--minutes", "1,5"], "'1,5' is not a finite number: write 1.5"),
         (["--set", "scale=0,5"], "--set scale=0,5: write scale=0.5"),
     ],
 )
@@ -267,8 +267,8 @@ def test_minutes_and_a_damaged_checkpoint(ssimae, photos, tmp_path):
         (["--set", "qqq=1"], "no parameter 'qqq'. Is it one of aggregate, "),
         (["--set", "scale"], "--set takes NAME=VALUE, got 'scale'"),
         (["--set", "scale=half"], "'scale' parameter of SSIMAutoencoderDetector must be a float"),
-        (["--minutes", "long"], "'long' is no finite number"),
-        (["--minutes", "nan"], "'nan' is no finite number"),
+        (["--minutes", "long"], "'long' is not a finite number"),
+        (["--minutes", "nan"], "'nan' is not a finite number"),
         (["--minutes", "0"], "'0' is not above 0"),
         (["--minutes", "1", "--set", "max_iter=3"], "--minutes chooses max_iter"),
         (["--minutes", "1", "--checkpoint", "."], "--minutes needs the name of a file"),

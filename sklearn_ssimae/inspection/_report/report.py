@@ -71,7 +71,7 @@ default=None
     Raises
     ------
     TypeError
-        When the detector is none of this package.
+        If the detector is not one of this package.
     ValueError
         When there are no images, for masks that do not belong to them, and for whatever the
         detector refuses.
