@@ -116,4 +116,4 @@ def test_images_of_another_number_of_channels(ssimae, detector_file, data_set):
     Image.new("RGB", (56, 48), "red").save(data_set / "grass/test/good/2.png")
     outcome = ssimae("evaluate", detector_file, data_set / "grass")
     assert outcome.status == 2
-    assert "2.png) has 3 channels" in outcome.error
+    assert "2.png has 3 channels" in outcome.error
