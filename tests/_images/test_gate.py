@@ -86,8 +86,8 @@ def test_one_image_is_refused(fitted, learnt):
 
 
 def test_one_image_in_place_of_rows_is_named():
-    with pytest.warns(UserWarning, match=r"\(64, 100\) and is read as 64 images.*X\[None\]"):
-        cheap(smoothing=1.0, max_iter=1).fit(data.grass()[:64, :100])
+    with pytest.warns(UserWarning, match=r"\(64, 90\) and is read as 64 images.*X\[None\]"):
+        cheap(smoothing=1.0, max_iter=1).fit(data.grass()[:64, :90])
 
 
 def test_rows_after_rows(fitted):
