@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.exceptions import InconsistentVersionWarning
 
 from sklearn_ssimae import __version__
+from sklearn_ssimae._cli.detectability import lines_of
 from sklearn_ssimae._cli.files import load_detector, threshold_of
 
 
@@ -32,6 +33,8 @@ def run(options: Namespace) -> int:
     }
     for name, value in lines.items():
         print(f"{name + ':':<12} {value}")
+    for line in lines_of(options.detector):
+        print(f"{'finds:':<12} {line}")
     return 0
 
 

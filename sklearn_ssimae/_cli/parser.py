@@ -32,7 +32,10 @@ def make_parser() -> ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"sklearn-ssimae {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_add_train, _add_inspect, _add_evaluate, _add_threshold, _add_export, _add_info):
+    for add in (
+        *(_add_train, _add_inspect, _add_evaluate, _add_detectability),
+        *(_add_threshold, _add_export, _add_info),
+    ):
         add(commands)
     return parser
 
@@ -201,6 +204,34 @@ def _add_evaluate(commands: Any) -> None:
     add("data", metavar="DATASET_DIR", type=Path, help="one category, or a folder of categories")
     add("--category", nargs="+", metavar="NAME", help="which categories (default: all)")
     add("--json", type=Path, metavar="FILE", help="also write the figures to a file")
+
+
+def _add_detectability(commands: Any) -> None:
+    add = _add_command(
+        commands,
+        "detectability",
+        "state which sizes of defects a detector finds",
+        "Defects of eight kinds are drawn\ninto good images; OUT/detectability.json and .png hold "
+        "what was found. The size of a defect is\nthe square root of its area. a50 and a90 are "
+        "found with a probability of 50 % and 90 %; a90/95 is\nthe upper bound of a90 at a "
+        "confidence of 95 %; - where no size that was drawn is found so often.\n"
+        "Ctrl-C keeps what was measured.",
+        "  ssimae detectability detector.skops photos/more_good -o limits --mm-per-pixel 0.05",
+    )
+    _add_detector(add)
+    add(
+        "good",
+        metavar="GOOD_DIR",
+        type=Path,
+        help="folder of good images that were not trained on; some twenty",
+    )
+    _add_output(add, "folder of the results; made if it is missing", metavar="OUT")
+    add(
+        "--mm-per-pixel",
+        type=positive_number,
+        metavar="MM",
+        help="side of a pixel: sizes are then in millimetres",
+    )
 
 
 def _add_threshold(commands: Any) -> None:

@@ -14,8 +14,8 @@ from torch import Tensor
 from sklearn_ssimae._deciding.choice import choose_map
 from sklearn_ssimae._deciding.false_alarms import (
     FALSE_ALARM_RATE,
+    GoodLevels,
     GoodMaxima,
-    false_alarm_threshold,
 )
 from sklearn_ssimae._deciding.good import choose_axes, goods_of_others, learn_good_material
 from sklearn_ssimae._maps.counting import smooth_counting, unknown
@@ -49,6 +49,10 @@ class Calibration:
         What the threshold was learnt from, in words.
     learnt_for : dict
         What the values of the map depended on that the threshold was learnt for.
+    levels : GoodLevels, default=None
+        Largest residuals of good images, which p-values rest on. None if none were kept.
+    rate : float
+        Of false alarms, which the threshold was learnt for.
     """
 
     settings: MapSettings
@@ -56,6 +60,8 @@ class Calibration:
     threshold: float = math.nan
     rests_on: str = "nothing"
     learnt_for: dict[str, Any] = field(default_factory=dict)
+    levels: GoodLevels | None = None
+    rate: float = FALSE_ALARM_RATE
 
     def choice_in_words(self) -> str:
         """One line that says which map was chosen, and by what."""
@@ -82,7 +88,8 @@ class Calibration:
         settings = dict(stored["settings"])
         if settings["good"] is not None:
             settings["good"] = GoodMaterial.from_dict(settings["good"])
-        return cls(**{**stored, "settings": MapSettings(**settings)})
+        levels = None if stored["levels"] is None else GoodLevels(**stored["levels"])
+        return cls(**{**stored, "settings": MapSettings(**settings), "levels": levels})
 
 
 class Kept(NamedTuple):
@@ -175,12 +182,15 @@ def calibrate(
             "No pixel counts of the images that were kept from training: all are outside the "
             "region, transparent or marked as defects. Give more images, or larger ones."
         )
-    threshold = false_alarm_threshold(maxima, rate=rate, n_pixels=kept.n_pixels())
+    levels = GoodLevels.of(maxima, kept.n_pixels())
+    threshold = levels.threshold(rate)
     return replace(
         learnt,
         settings=replace(learnt.settings, good=good),
         threshold=threshold.value,
         rests_on=str(threshold),
+        levels=levels,
+        rate=rate,
     )
 
 

@@ -33,6 +33,8 @@ _FEW, _SOME = 2, 10
 _COMMON_RATE = 0.05
 # Samples of good images that the prediction limit is averaged over.
 _DRAWS = 4000
+# Of a rank: what rounding may take from (n + 1)(1 - rate) or add to it.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,105 @@ def _largest_factor(n_images: int, rate: float) -> int:
     return 3 if n_images >= _SOME else 5
 
 
+@dataclass(frozen=True, eq=False)
+class GoodLevels:
+    """Largest residuals of good images, of which thresholds and p-values are two readings.
+
+    Parameters
+    ----------
+    largest : ndarray of shape (n,)
+    growth : ndarray of shape (n,)
+        Logarithm of how many times as many pixels the images to be judged have.
+    block_scale : float
+        Gumbel scale of the largest residuals of blocks.
+    """
+
+    largest: np.ndarray
+    growth: np.ndarray
+    block_scale: float
+
+    @classmethod
+    def of(cls, maxima: Iterable[GoodMaxima], n_pixels: float | None = None) -> GoodLevels:
+        """Those of at least one map; see `false_alarm_threshold`."""
+        images = list(maxima)
+        sizes = np.array([image.n_pixels for image in images])
+        variance = float(np.mean([image.block_variance for image in images]))
+        return cls(
+            np.array([image.largest for image in images]),
+            np.zeros(len(images)) if n_pixels is None else np.log(n_pixels / sizes),
+            math.sqrt(variance) / _DEVIATION,
+        )
+
+    def threshold(self, rate: float) -> Threshold:
+        """The threshold that a further good image exceeds with that probability."""
+        n_images = len(self.largest)
+        if self.is_ranked(rate):
+            value = float(np.sort(self.largest)[self._rank(rate) - 1])
+            return Threshold(value, True, n_images, rate)
+        value = self._centre + prediction_factor(n_images, rate) * self._scale
+        return Threshold(value, False, n_images, rate)
+
+    def p_values(self, largest: np.ndarray, rate: float) -> np.ndarray:
+        """Probability with which a good image has a largest residual that is as large.
+
+        Parameters
+        ----------
+        largest : ndarray of shape (m,)
+            Largest residuals of the images to be judged.
+        rate : float
+            Of the threshold: where that goes by rank, so do the p-values, else they are
+            extrapolated. Below 1 / (n + 1), where no rank is left, all are extrapolated.
+
+        Returns
+        -------
+        p : float64 ndarray of shape (m,)
+            Below `rate` exactly where the residual exceeds ``threshold(rate)``.
+        """
+        extrapolated = self._extrapolated(np.asarray(largest, dtype=np.float64))
+        if not self.is_ranked(rate):
+            return extrapolated
+        n_images = len(self.largest)
+        as_large = n_images - np.searchsorted(np.sort(self.largest), largest, side="left")
+        # A billionth of a rank less, so that p < rate holds where the rank is that of `rate`.
+        by_rank = (as_large + 1 - _ROUNDING) / (n_images + 1)
+        return np.where(as_large > 0, by_rank, np.minimum(by_rank, extrapolated))
+
+    def is_ranked(self, rate: float) -> bool:
+        """Whether there are enough images for a threshold by rank."""
+        return self._rank(rate) <= len(self.largest) and not self.growth.any()
+
+    def basis(self, rate: float) -> str:
+        """One line that says what the p-values rest on."""
+        n_images = len(self.largest)
+        images = f"{n_images} good {'image' if n_images == 1 else 'images'}"
+        if self.is_ranked(rate):
+            return (
+                f"by rank among the largest residuals of {images}, below "
+                f"{1 / (n_images + 1):.3g} extrapolated with the Gumbel distribution"
+            )
+        return (
+            "extrapolated with the Gumbel distribution from the largest residuals of "
+            f"{images}{' or parts of them' if self.growth.any() else ''}"
+        )
+
+    def _rank(self, rate: float) -> int:
+        return math.ceil((len(self.largest) + 1) * (1 - rate) - _ROUNDING)
+
+    @property
+    def _centre(self) -> float:
+        return float((self.largest + self.block_scale * self.growth).mean())
+
+    @property
+    def _scale(self) -> float:
+        return float(_pooled_scale(_IMAGES_OVER_BLOCKS * self.block_scale, self.largest))
+
+    def _extrapolated(self, largest: np.ndarray) -> np.ndarray:
+        above, scale = largest - self._centre, self._scale
+        if scale == 0:
+            return np.where(above > 0, 0.0, 1.0)
+        return np.array([_exceedance(len(self.largest), value / scale) for value in above])
+
+
 def false_alarm_threshold(
     maxima: Iterable[GoodMaxima], *, rate: float = FALSE_ALARM_RATE, n_pixels: float | None = None
 ) -> Threshold:
@@ -162,19 +263,7 @@ def false_alarm_threshold(
        American Statistical Association 113(523), 2018.
     .. [2] S. Coles, "An Introduction to Statistical Modeling of Extreme Values", Springer, 2001.
     """
-    images = list(maxima)
-    largest = np.array([image.largest for image in images])
-    n_images = len(images)
-    sizes = np.array([image.n_pixels for image in images])
-    growth = np.zeros(n_images) if n_pixels is None else np.log(n_pixels / sizes)
-    rank = math.ceil((n_images + 1) * (1 - rate) - 1e-9)
-    if rank <= n_images and not growth.any():
-        return Threshold(float(np.sort(largest)[rank - 1]), True, n_images, rate)
-    by_blocks = math.sqrt(np.mean([image.block_variance for image in images])) / _DEVIATION
-    scale = float(_pooled_scale(_IMAGES_OVER_BLOCKS * by_blocks, largest))
-    whole = float((largest + by_blocks * growth).mean())
-    value = whole + prediction_factor(n_images, rate) * scale
-    return Threshold(value, False, n_images, rate)
+    return GoodLevels.of(maxima, n_pixels).threshold(rate)
 
 
 def _pooled_scale(by_blocks: float, largest: np.ndarray) -> np.ndarray:
@@ -194,11 +283,21 @@ def prediction_factor(n_images: int, rate: float) -> float:
     The mean and the scale are estimates, other ones in every sample of images. A fixed sample of
     samples stands for all: the same factor each time.
     """
-    draws = np.random.RandomState(0).gumbel(size=(_DRAWS, n_images))
-    means = draws.mean(axis=1)
-    scales = _pooled_scale(1.0, draws)
 
     def excess(factor: float) -> float:
-        return float(gumbel_r.sf(means + factor * scales).mean()) - rate
+        return _exceedance(n_images, factor) - rate
 
-    return float(brentq(excess, -100, 1e4, xtol=1e-6))
+    return float(brentq(excess, -100, 1e4, xtol=1e-12))
+
+
+def _exceedance(n_images: int, factor: float) -> float:
+    """Probability with which a further maximum lies more than `factor` scales above the mean."""
+    means, scales = _samples(n_images)
+    return float(gumbel_r.sf(means + factor * scales).mean())
+
+
+@lru_cache(maxsize=4)
+def _samples(n_images: int) -> tuple[np.ndarray, np.ndarray]:
+    """Means and estimated scales of samples of n_images maxima."""
+    draws = np.random.RandomState(0).gumbel(size=(_DRAWS, n_images))
+    return draws.mean(axis=1), _pooled_scale(1.0, draws)

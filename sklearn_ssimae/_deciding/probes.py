@@ -35,15 +35,7 @@ def make_probes(patch_size: int) -> dict[str, Painter]:
     SSIM that are large hide what is as flat as its surroundings are bright, and the other kinds
     do not show that.
     """
-    blots: dict[str, _Blot] = {
-        "stain": stain,
-        "dent": dent,
-        "patch": patch,
-        "lump": _lump,
-        "blur": _blur,
-        "grain": _grain,
-    }
-    sized = {kind: partial(_of_any_size, painter, patch_size) for kind, painter in blots.items()}
+    sized = {kind: partial(_of_any_size, painter, patch_size) for kind, painter in BLOTS.items()}
     return {"scratch": PAINTERS["scratch"], "thread": PAINTERS["thread"], **sized}
 
 
@@ -90,3 +82,14 @@ def _noise(shape: tuple[int, ...], random: np.random.RandomState, *, fineness: f
     """Noise (h, w) of deviation 1, smoothed by a Gaussian of σ = `fineness` pixels."""
     noise: np.ndarray = ndimage.gaussian_filter(random.normal(size=shape), fineness)
     return noise / noise.std()
+
+
+#: Kinds that are drawn at a given radius, in units of the image's shorter side.
+BLOTS: dict[str, _Blot] = {
+    "stain": stain,
+    "dent": dent,
+    "patch": patch,
+    "lump": _lump,
+    "blur": _blur,
+    "grain": _grain,
+}

@@ -328,6 +328,71 @@ class BaseDetector(
         """
         return np.where(self.decision_function(X) < 0, -1, 1)
 
+    @lazy_on_dask
+    @own_state()
+    def p_values(self, X: Any) -> np.ndarray:
+        """How rare the largest residual of each image is among good images.
+
+        Conformal p-values [1]_: the share of good images, among the kept ones and the image itself,
+        of which the largest residual is as large. If the image is good, its p-value is at most
+        u with a probability of at most u, for any u.
+
+        Parameters
+        ----------
+        X : array or sequence
+            As in :meth:`transform`.
+
+        Returns
+        -------
+        p : float64 ndarray of shape (n,)
+            In [0, 1]. Below the false alarm rate (0.01, or that of :meth:`fit_threshold`) exactly
+            where the learnt threshold makes :meth:`predict` say -1.
+
+        Raises
+        ------
+        ValueError
+            If no good images were kept from training.
+
+        Warns
+        -----
+        UserWarning
+            If the map is another one now than when the good images were looked at.
+
+        Notes
+        -----
+        By rank if enough images were kept, 99 for 1 %; below 1 / (n + 1), and everywhere
+        if fewer or parts of images were kept, extrapolated as the threshold is.
+        `p_values_basis_` says which. A threshold that is set by hand does not alter them.
+
+        The p-values of a batch and :func:`scipy.stats.false_discovery_control`
+        (Benjamini and Hochberg) give a list of images of which at most a chosen share is good. Many
+        images need small p-values, so most of such lists rest on the extrapolation.
+
+        References
+        ----------
+        .. [1] S. Bates et al., "Testing for outliers with conformal p-values", The Annals of
+           Statistics 51(1), 2023.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from scipy.stats import false_discovery_control
+        >>> from sklearn_ssimae import L2AutoencoderDetector
+        >>> phases = np.arange(20)[:, None, None] * np.ones((64, 64))
+        >>> stripes = 0.5 + 0.3 * np.sin(np.arange(64) + phases)
+        >>> detector = L2AutoencoderDetector(
+        ...     patch_size=32, latent_dim=4, n_patches=100, max_iter=5, random_state=0
+        ... ).fit(stripes[:10])
+        >>> stripes[-1, 20:40, 20:40] = 1
+        >>> p = detector.p_values(stripes[10:])
+        >>> bool(((p < 0.01) == (detector.predict(stripes[10:]) == -1)).all())
+        True
+        >>> np.flatnonzero(false_discovery_control(p) < 0.1)
+        array([9])
+        """
+        scores = self._score_samples(self._check_fitted_input(X))
+        return self._p_values(-scores)
+
     def score(self, X: Any, y: Any) -> float:
         """Area under the ROC curve, of pixels for masks and of images for labels.
 

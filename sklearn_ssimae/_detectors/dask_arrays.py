@@ -135,4 +135,5 @@ def _layout(detector: Any, method: str, X: Any) -> tuple[tuple[int, ...], np.dty
         "segment": (pixels, np.dtype(bool)),
         "reconstruct": (X.shape[1:], maps_dtype),
         "score_samples": ((), np.dtype(np.float64)),
+        "p_values": ((), np.dtype(np.float64)),
     }[method]

@@ -133,14 +133,7 @@ class Deciding(Parameters):
 
     def _check_threshold(self) -> None:
         """Warn of a threshold that was learnt for another map than the one in force."""
-        if self.threshold is not None:
-            return
-        learnt_for, now = self._calibration.learnt_for, self._depends_on(self._calibration)
-        changes = [
-            f"{name} is {now[name]} and was {learnt_for[name]}"
-            for name in now
-            if now[name] != learnt_for[name]
-        ]
+        changes = [] if self.threshold is not None else self._changes_of_map()
         if changes:
             warnings.warn(
                 f"The threshold was learnt for another map: {', '.join(changes)}. Learn it anew "
@@ -149,3 +142,30 @@ class Deciding(Parameters):
                 UserWarning,
                 stacklevel=3,
             )
+
+    def _changes_of_map(self) -> list[str]:
+        """In which of its settings the map in force is another than the one learnt for."""
+        learnt_for, now = self._calibration.learnt_for, self._depends_on(self._calibration)
+        return [
+            f"{name} is {now[name]} and was {learnt_for[name]}"
+            for name in now
+            if now[name] != learnt_for[name]
+        ]
+
+    def _p_values(self, largest: np.ndarray) -> np.ndarray:
+        """Those of images with such largest residuals."""
+        learnt = self._calibration
+        if learnt.levels is None:
+            raise ValueError(
+                "p-values need good images that were not trained on, and this fit kept none. Give "
+                "some to fit_threshold(X), or fit with contamination='auto'."
+            )
+        changes = self._changes_of_map()
+        if changes:
+            warnings.warn(
+                f"The p-values compare with good images of another map: {', '.join(changes)}. "
+                "Learn anew from good images that were not trained on, with fit_threshold(X).",
+                UserWarning,
+                stacklevel=3,
+            )
+        return learnt.levels.p_values(largest, learnt.rate)

@@ -124,6 +124,8 @@ COMMON_ATTRIBUTES = """\
     threshold_basis_ : str
         What `threshold_` rests on, in words: which share of good images exceeds it, and from how
         many images that was learnt.
+    p_values_basis_ : str
+        What :meth:`p_values` rest on, in words: ranks among good images, or an extrapolation.
     offset_ : float
         ``-threshold_``; scores below it belong to defective images.
     smoothing_ : float

@@ -45,6 +45,8 @@ from sklearn_ssimae._training.trainer import Trainer
 
 # Images that a threshold is learnt from, at most; a random choice if there are more.
 MAX_IMAGES = 1000
+# Images that are remembered as trained on, at most.
+_MAX_REMEMBERED = 1000
 # Crops that tell whether the network beats the mean image, and that set where it starts.
 _N_PROBE = 64
 # max_iter=None: epochs of a fit, and of one to a material that is hard to learn. Hard is one of
@@ -164,6 +166,7 @@ class Fit:
             detector._n_channels = self.n_channels
             detector._seed_of_kept = self.seeds[1]
         self.division = self._divide()
+        detector._trained_digests = self._digests_of_trained()
         detector.trained_on_ = {
             "n_images": len({part.image for parts in self.division for part in parts}),
             "n_kept": len(self.division.kept),
@@ -214,6 +217,14 @@ class Fit:
                 stacklevel=2,
             )
         return division
+
+    def _digests_of_trained(self) -> np.ndarray:
+        """Short digests of images that are trained on, in this fit or in those it goes on from."""
+        images = sorted({part.image for part in self.division.trained})[:_MAX_REMEMBERED]
+        digests = self.images.short_digests(images)
+        if self.continues:
+            digests = np.union1d(digests, self.detector._trained_digests)[:_MAX_REMEMBERED]
+        return digests
 
     def _begin(self) -> None:
         """Network, loss and optimizer as they are before the first step."""
@@ -470,7 +481,8 @@ def _fitted_state(detector: Trainee) -> dict[str, Any]:
     return {
         name: value
         for name, value in vars(detector).items()
-        if name.endswith("_") or name in ("_calibration", "_n_channels", "_seed_of_kept")
+        if name.endswith("_")
+        or name in ("_calibration", "_n_channels", "_seed_of_kept", "_trained_digests")
     }
 
 

@@ -68,6 +68,7 @@ class Parameters:
     image_shape_: tuple[int, ...] | None = field(init=False)
     _n_channels: int = field(init=False)
     _seed_of_kept: int = field(init=False)
+    _trained_digests: np.ndarray = field(init=False)
     _calibration: Calibration = field(init=False)
 
     #: Whether what is left of the residual says if `max_iter=None` needs more epochs.
@@ -157,6 +158,12 @@ class Parameters:
         if self.threshold is not None:
             return "set by the parameter threshold, not learnt"
         return learnt.rests_on.removeprefix(f"threshold {learnt.threshold:.4g}: ")
+
+    @property
+    def p_values_basis_(self) -> str:
+        """What `p_values` rest on, in words."""
+        levels = self._learnt.levels
+        return "nothing" if levels is None else levels.basis(self._learnt.rate)
 
     @property
     def _learnt(self) -> Calibration:

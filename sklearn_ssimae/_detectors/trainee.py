@@ -52,6 +52,7 @@ class Trainee(Protocol):
     region_: np.ndarray | None
     _n_channels: int
     _seed_of_kept: int
+    _trained_digests: np.ndarray
     _calibration: Calibration
 
     _network_class: ClassVar[type[PatchNetwork]]

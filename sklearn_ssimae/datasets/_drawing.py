@@ -116,7 +116,7 @@ def dent(
     positions = np.moveaxis(np.indices(canvas.shape[:2]), 0, -1)
     altered = _sample(canvas, positions - pull * weight[..., None] * (positions - centre))
     slope = np.tensordot(np.gradient(weight), _direction(random), axes=(0, 0))
-    shade = random.uniform(0.1, 0.2) * slope / np.abs(slope).max()
+    shade = random.uniform(0.1, 0.2) * slope / max(np.abs(slope).max(), 1e-12)
     return altered + shade[..., None], weight
 
 

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from sklearn_ssimae._deciding.false_alarms import (
+    GoodLevels,
     GoodMaxima,
     false_alarm_threshold,
     prediction_factor,
@@ -240,3 +241,46 @@ def test_the_bound_in_the_text_holds_in_simulations(kind, n, rate):
     text = str(false_alarm_threshold([GoodMaxima(1.0, 0.1, 100)] * n, rate=rate))
     bound = float(text.partition("up to ")[2].split()[0])
     assert _mean_rate(_pool(kind, 0.15), n, aim=rate) <= bound
+
+
+def _levels(n_images: int, seed: int = 0, block_variance: float = 0.01) -> GoodLevels:
+    largest = np.random.default_rng(seed).gumbel(1, 0.1, n_images)
+    return GoodLevels.of([GoodMaxima(value, block_variance, 1000) for value in largest])
+
+
+@pytest.mark.parametrize("n_images", [1, 3, 20, 98, 99, 100, 199, 250])
+@pytest.mark.parametrize("rate", [0.01, 0.02, 0.05, 0.1, 0.3])
+def test_p_values_and_thresholds_agree(n_images: int, rate: float) -> None:
+    """On both sides of the number of images from which thresholds go by rank."""
+    levels = _levels(n_images)
+    threshold = levels.threshold(rate)
+    assert threshold.by_rank == (n_images + 1 >= 1 / rate - 1e-9) == levels.is_ranked(rate)
+    values = np.concatenate([np.linspace(0, 3, 200), levels.largest, levels.largest + 1e-12])
+    if threshold.by_rank:
+        values = np.append(values, np.nextafter(threshold.value, [-np.inf, np.inf]))
+    else:
+        values = np.append(values, threshold.value + np.array([-1e-9, 1e-9]))
+    np.testing.assert_array_equal(levels.p_values(values, rate) < rate, values > threshold.value)
+
+
+def test_p_values_by_rank() -> None:
+    levels = _levels(99)
+    p = levels.p_values(np.sort(levels.largest), 0.01)
+    np.testing.assert_allclose(p, np.arange(100, 1, -1) / 100, atol=1e-9)
+    beyond = levels.p_values(np.array([levels.largest.max() + 5]), 0.01)
+    assert 0 < beyond < 1e-6
+    assert "by rank among the largest residuals of 99 good images" in levels.basis(0.01)
+    assert "extrapolated" in levels.basis(0.001)
+
+
+@pytest.mark.parametrize("n_images", [12, 99])
+def test_p_values_of_good_images_are_no_smaller_than_they_should(n_images: int) -> None:
+    largest = np.random.default_rng(1).gumbel(1, 0.1, 2000)
+    p = np.array([_levels(n_images, seed).p_values(largest, 0.01) for seed in range(100)])
+    for rate in (0.01, 0.05, 0.2):
+        assert (p < rate).mean() < 1.25 * rate
+
+
+def test_p_values_where_all_images_are_alike() -> None:
+    levels = GoodLevels.of([GoodMaxima(1.0, 0.0, 100)] * 3)
+    np.testing.assert_array_equal(levels.p_values(np.array([0.5, 1.0, 1.1]), 0.01), [1, 1, 0])
