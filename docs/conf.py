@@ -2,10 +2,13 @@
 
 import os
 import runpy
+import sys
 from pathlib import Path
 
 import sklearn_ssimae
 from sklearn_ssimae._detectors.docs import DOCUMENTATION_URL
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "sklearn-ssimae"
 author = "The sklearn-ssimae developers"
@@ -17,16 +20,29 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
     "myst_parser",
     "numpydoc",
+    "parameter_tables",
+    "sphinx_argparse_cli",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "benchmarks/*"]
+exclude_patterns = ["_build", "_ext", "benchmarks/*"]
 templates_path = ["_templates"]
 nitpicky = True
 
-myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_enable_extensions = ["colon_fence", "dollarmath", "substitution"]
+# Published, the site is built from a repository that it can link to.
+SOURCE = os.environ.get("READTHEDOCS_GIT_CLONE_URL", "").removesuffix(".git")
+myst_substitutions = {
+    "version": version,
+    "install": '<a class="sd-btn sd-btn-primary" href="start.html#install">Install</a>',
+    "source": (
+        '<a class="sd-btn sd-btn-outline-primary" '
+        f'href="{SOURCE or "_modules/index.html"}">Source code</a>'
+    ),
+}
 # Links may name a heading: page.md#heading.
 myst_heading_anchors = 3
 
@@ -34,6 +50,8 @@ autosummary_generate = True
 # Signatures show defaults; types are in the text below them.
 autodoc_typehints = "none"
 autodoc_member_order = "groupwise"
+# "On this page" has room for `fit()`, and not for the name of the class before it.
+toc_object_entries_show_parents = "hide"
 
 numpydoc_show_class_members = False
 numpydoc_validation_checks = {
@@ -97,14 +115,17 @@ html_theme_options = {
     "navigation_depth": 3,
     "show_toc_level": 2,
     "header_links_before_dropdown": 6,
+    "icon_links": (
+        [{"name": "Source code", "url": SOURCE, "icon": "fa-solid fa-code"}] if SOURCE else []
+    ),
 }
 # Pages that stand for themselves: their side bar would be empty.
-_ALONE = ("index", "start", "line", "benchmarks", "speed", "comparison", "genindex", "search")
+_ALONE = ("index", "start", "comparison", "genindex", "search")
 html_sidebars = {page: [] for page in _ALONE}
 
 
 def write_report_of_cloth(app, exception):
-    """The report that the page "At the line" shows; some seconds, and once for a folder."""
+    """The report that the page "The report" shows; takes seconds, and once for a folder."""
     path = Path(app.outdir) / "report_of_cloth.html"
     if exception is None and app.builder.name == "html" and not path.exists():
         example = Path(app.srcdir).parent / "examples" / "report_of_cloth.py"

@@ -4,7 +4,7 @@ A report of cloth, in which the threshold can be moved and the images judged
 
 A detector learns good cloth for some seconds and looks for the faults of weaving in other pieces.
 :func:`~sklearn_ssimae.inspection.write_report` writes what it finds into one HTML file, which is
-shown :ref:`at the line <report-of-cloth>`::
+shown on the page on :ref:`the report <report-of-cloth>`::
 
     python examples/report_of_cloth.py cloth.html
 

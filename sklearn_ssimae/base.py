@@ -1,4 +1,4 @@
-"""What a detector of one's own is built on: its base class, and the types of its loss.
+"""What a detector of your own is built on: its base class, and the types of its loss.
 
 :class:`BaseDetector` owns the parameters, training, scoring, thresholds and storage. A detector
 adds `_make_loss` and `_residual`; CONTRIBUTING.md has one in full.

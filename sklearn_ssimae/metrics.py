@@ -332,11 +332,7 @@ def located_score(y_true: Images, masks: Images) -> float:
     >>> located_score(defects, marked)
     0.5
     """
-    hits = [
-        bool((truth & marked).any())
-        for truth, marked in _pairs(y_true, masks, "masks", as_mask)
-        if truth.any()
-    ]
+    hits = located_images(y_true, masks)
     if not hits:
         warnings.warn(
             "located_score needs defective images, but the masks hold no defect pixel. The score "
@@ -346,6 +342,15 @@ def located_score(y_true: Images, masks: Images) -> float:
         )
         return math.nan
     return float(np.mean(hits))
+
+
+def located_images(y_true: Images, masks: Images) -> list[bool]:
+    """Whether each image that has a defect is located, as in :func:`located_score`."""
+    return [
+        bool((truth & marked).any())
+        for truth, marked in _pairs(y_true, masks, "masks", as_mask)
+        if truth.any()
+    ]
 
 
 class _Ranking:

@@ -1,5 +1,6 @@
 """What the tests of the commands share."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,14 @@ class Outcome:
 def load(path):
     """A detector's file, read without the command line."""
     return skops.io.load(path, trusted=skops.io.get_untrusted_types(file=path))
+
+
+def whole_category(photos, folder):
+    """A category in which some images are defective: not one to learn from."""
+    for image, place in {"good/0.png": "train/good", "test/b/0.png": "test/bent"}.items():
+        (folder / "grid" / place).mkdir(parents=True)
+        shutil.copy(photos / image, folder / "grid" / place)
+    return folder / "grid"
 
 
 def files_in(folder):

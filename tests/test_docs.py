@@ -33,10 +33,12 @@ PUBLIC = {
         "ResidualMapDisplay",
         "SSIMComponentsDisplay",
         "ThresholdDisplay",
+        "find_defects",
         "write_report",
     ],
     "sklearn_ssimae.metrics": [
         "iou_score",
+        "located_score",
         "pixel_average_precision_score",
         "pixel_roc_auc_score",
         "pro_auc_score",

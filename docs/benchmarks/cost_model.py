@@ -2,7 +2,7 @@
 
     python docs/benchmarks/cost_model.py
 
-takes two minutes or so, and prints the table of docs/scale.md. Every process computes with one
+takes two minutes or so, and prints the table of docs/cost.md. Every process computes with one
 thread, so a worker is one core.
 """
 

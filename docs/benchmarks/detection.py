@@ -7,7 +7,8 @@ beside the detectors and a figure of the defective images that each does worst a
     python docs/benchmarks/detection.py DATA/nanotwice --set latent_dim=500 --minutes 20
 
 "found" and "false alarms" are the shares of the defective and of the good images that `predict`
-calls defective. Without --minutes a fit is the detector's default one. Maps need no new fit:
+calls defective; "located" is the share of the defective ones in which a marked pixel lies on the
+defect. Without --minutes a fit is the detector's default one. Maps need no new fit:
 --also scores the same network with other parameters, one row each::
 
     python docs/benchmarks/detection.py DATA/grid --set scale=0.5 --detectors ssim \
@@ -37,6 +38,7 @@ from sklearn_ssimae._cli.train import epochs_within
 from sklearn_ssimae.datasets import load_mvtec_ad
 from sklearn_ssimae.inspection import ResidualMapDisplay
 from sklearn_ssimae.metrics import (
+    located_score,
     pixel_average_precision_score,
     pixel_roc_auc_score,
     pro_auc_score,
@@ -50,6 +52,7 @@ COLUMNS = {
     "pro_auc": "{:>7.3f}",
     "image_roc_auc": "{:>13.3f}",
     "found": "{:>6.3f}",
+    "located": "{:>8.3f}",
     "false_alarms": "{:>12.3f}",
     "crops": "{:>7}",
     "fit_seconds": "{:>11.0f}",
@@ -88,6 +91,7 @@ def evaluate(detector, data):
         "pro_auc": pro_auc_score(data.masks, maps),
         "image_roc_auc": roc_auc_score(labels, largest) if both else np.nan,
         "found": marked[labels].mean(),
+        "located": located_score(data.masks, [values > detector.threshold_ for values in maps]),
         "false_alarms": marked[~labels].mean() if both else np.nan,
         "score_seconds_per_image": seconds / len(data.test),
     }

@@ -1,11 +1,15 @@
-"""Draws the figures of docs/benchmarks.md: `figures.json` and `weaves.json` in, pictures out.
+"""Pictures and tables of the results, from `figures.json` and `weaves.json`.
 
-Nothing is measured here; the page names the commands that gave the numbers::
+Nothing is measured here; docs/benchmarks.md names the commands that gave the numbers::
 
     python docs/benchmarks/figures.py
+
+Tables are written into README.md and the pages, between the comments ``<!-- figures: NAME -->`` and
+``<!-- end -->``. A value that is null in the JSON reads TODO-FIGURE.
 """
 
 import json
+import re
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -15,12 +19,20 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 HERE = Path(__file__).parent
 IMAGES = HERE.parent / "images"
+ROOT = HERE.parents[1]
 WIDTH = 9
 # Colours that the colour-blind can tell apart.
 BLUE, VERMILION, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#777777"
-DATA = {"grid": BLUE, "NanoTWICE": VERMILION, "paper": GREEN, "fabric": "#cc79a7"}
+DATA = {
+    "grid": BLUE,
+    "NanoTWICE": VERMILION,
+    "paper": GREEN,
+    "fabric": "#cc79a7",
+    "leather": "#8c564b",
+}
 DETECTORS = {"SSIM": "o", "ℓ²": "s", "VAE": "^", "FM-AE": "D"}
 NAMES = {"ssim": "SSIM", "l2": "ℓ²", "vae": "VAE", "fmae": "FM-AE"}
+UNKNOWN = "TODO-FIGURE"
 # Of a default fit; of one to a material that is hard to learn.
 DEFAULT_CROPS, HARD_CROPS = 30_000, {"NanoTWICE": 70_000}
 
@@ -52,13 +64,13 @@ def draw_decisions(fits):
         + ("" if is_default(fit) else f", {fit['crops']:,} crops")
         for fit in fits
     ]
-    for ax, title, counted, of in (
+    for ax, title, counted, whole in (
         (axes[0], "found, of the defective images", "found", "defective"),
         (axes[1], "false alarms, of the good images", "false_alarms", "good"),
     ):
         for place, fit in enumerate(fits):
-            share = fit[counted] / fit[of] if fit[of] else 0
-            note = f"{fit[counted]} of {fit[of]}" if fit[of] else "no good images to test on"
+            share = fit[counted] / fit[whole] if fit[whole] else 0
+            note = of(fit[counted], fit[whole]) if fit[whole] else "no good images to test on"
             ax.barh(place, share, height=0.6, color=DATA[fit["data"]])
             inside = share > 0.5
             ax.text(
@@ -188,18 +200,106 @@ def draw_weaves(rows):
         names = [f"{NAMES[row['detector']]}, {row['pixel_roc_auc']:.3f}" for row in shown]
         ax.set_yticks(range(len(shown)), names)
         ax.set_aspect("auto")
-        of = f"of {shown[0]['of_each']} of each kind, of {shown[0]['good']} good"
-        ax.set_title(f"{weave}: called defective, {of}", loc="left", fontsize=10)
+        counted = f"of {shown[0]['of_each']} of each kind, of {shown[0]['good']} good"
+        ax.set_title(f"{weave}: called defective, {counted}", loc="left", fontsize=10)
     save(figure, "benchmark_weaves.png")
+
+
+def draw_landing(materials):
+    """Four bars: the share of the defective images whose defect is marked."""
+    figure, ax = plt.subplots(figsize=(WIDTH, 2.4), layout="constrained")
+    for place, row in enumerate(materials):
+        share = 0 if row["located"] is None else row["located"] / row["defective"]
+        ax.barh(place, share, height=0.6, color=DATA[row["data"]])
+        ax.text(0.02, place, of(row["located"], row["defective"]), va="center", fontsize=9)
+    ax.set(xlim=(0, 1), title="located, of the defective images")
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
+    rows_of_labels(ax, [row["data"] for row in materials])
+    save(figure, "landing.png")
+
+
+def of(part, whole):
+    return UNKNOWN if part is None or whole is None else f"{part} of {whole}"
+
+
+def digits(value, n=3):
+    return UNKNOWN if value is None else f"{value:.{n}f}"
+
+
+def table_of_materials(materials):
+    """The four rows of the README."""
+    yield ["material", "pixel ROC AUC", "average precision", "located", "false alarms"]
+    for row in materials:
+        yield [
+            row["data"],
+            digits(row["pixel_roc_auc"]),
+            digits(row["average_precision"]),
+            of(row["located"], row["defective"]),
+            of(row["false_alarms"], row["good"]),
+        ]
+
+
+def table_of_detectors(fits):
+    """The default fits of the grid, seed 0."""
+    yield ["detector", "pixel ROC AUC", "AP", "image ROC AUC", "found", "false alarms", "CPU s"]
+    for fit in fits:
+        if fit["data"] == "grid" and fit["seed"] == 0 and is_default(fit):
+            areas = [
+                digits(fit[name])
+                for name in ("pixel_roc_auc", "average_precision", "image_roc_auc")
+            ]
+            found, alarms = of(fit["found"], fit["defective"]), of(fit["false_alarms"], fit["good"])
+            yield [fit["detector"], *areas, found, alarms, str(fit["fit_cpu_seconds"])]
+
+
+def table_of_weaves(rows):
+    """Sums over weaves and kinds of fault."""
+    yield ["detector", "found", "false alarms"]
+    for key, name in NAMES.items():
+        fits = [row for row in rows if row["detector"] == key]
+        found = sum(sum(row["found"].values()) for row in fits)
+        faults = sum(row["of_each"] * len(row["found"]) for row in fits)
+        alarms, good = (sum(row[name] for row in fits) for name in ("false_alarms", "good"))
+        yield [name, of(found, faults), of(alarms, good)]
+
+
+def table_of_published(rows):
+    """What other methods' papers report."""
+    yield ["method", "pixel ROC AUC, %", "AP, %", "needs", "source"]
+    for row in rows:
+        precision = "–" if row["average_precision"] is None else digits(row["average_precision"], 1)
+        area = digits(row["pixel_roc_auc"], 1)
+        yield [row["method"], area, precision, row["needs"], row["source"]]
+
+
+def fill(path, name, rows):
+    """Puts a table between the comments of a page."""
+    header, *rows = rows
+    lines = [header, ["---"] * len(header), *rows]
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    begin, end = f"<!-- figures: {name} -->\n", "<!-- end -->"
+    pattern = re.compile(f"({begin}).*?({end})", flags=re.S)
+    text, n = pattern.subn(rf"\1\n{table}\n\n\2", path.read_text(encoding="utf-8"))
+    if n != 1:
+        raise ValueError(f"{path} must hold {begin.strip()!r} and {end!r} once, found {n}.")
+    path.write_text(text, encoding="utf-8")
 
 
 def main():
     figures = json.loads((HERE / "figures.json").read_text(encoding="utf-8"))
+    weaves = json.loads((HERE / "weaves.json").read_text(encoding="utf-8"))
+    docs = HERE.parent
+    for page in (ROOT / "README.md", docs / "benchmarks.md"):
+        fill(page, "materials", table_of_materials(figures["materials"]))
+    fill(docs / "benchmarks.md", "detectors", table_of_detectors(figures["default_fits"]))
+    fill(docs / "weaving.md", "weaves", table_of_weaves(weaves))
+    fill(docs / "comparison.md", "published", table_of_published(figures["published"]))
+    draw_landing(figures["materials"])
     draw_decisions(figures["default_fits"])
     draw_area_against_crops(figures["default_fits"], figures["earlier_fits"])
     draw_maps(figures["maps"])
     draw_training(figures["training"])
-    draw_weaves(json.loads((HERE / "weaves.json").read_text(encoding="utf-8")))
+    draw_weaves(weaves)
 
 
 if __name__ == "__main__":

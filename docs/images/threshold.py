@@ -1,4 +1,4 @@
-"""Measures and draws the threshold of docs/choosing.md: good and faulty cloth beside it.
+"""Measures and draws the threshold of docs/threshold.md: good and faulty cloth beside it.
 
 python docs/images/threshold.py  # two minutes of one core
 """

@@ -17,6 +17,7 @@ from sklearn_ssimae._cli.files import check_folder, load_detector
 from sklearn_ssimae._writing import replacing
 from sklearn_ssimae.datasets import load_mvtec_ad
 from sklearn_ssimae.metrics import (
+    located_images,
     pixel_average_precision_score,
     pixel_roc_auc_score,
     pro_auc_score,
@@ -37,10 +38,14 @@ def run(options: Namespace) -> int:
     categories = {name: load_mvtec_ad(root, name) for name in names}
     rows = []
     with replacing(options.json) if options.json else nullcontext() as file:
-        print(table_row("category", *AREAS.values(), "found", "false alarms"), flush=True)
+        print(
+            table_row("category", *AREAS.values(), "found", "located", "false alarms"), flush=True
+        )
         for name, data in categories.items():
             rows.append({"category": name, **evaluate(detector, data)})
             print(format_figures(rows[-1]), flush=True)
+        if elsewhere := found_elsewhere(rows):
+            print(elsewhere)
         if file:
             content = {"detector": str(options.detector), "categories": rows}
             file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -79,6 +84,9 @@ def evaluate(detector: Any, data: Any) -> dict[str, Any]:
         # JSON has no nan.
         **{name: None if math.isnan(area) else float(area) for name, area in figures.items()},
         "n_found": int(is_marked[is_defective].sum()),
+        "n_located": sum(
+            located_images(data.masks, [residual > detector.threshold_ for residual in maps])
+        ),
         "n_defective": int(is_defective.sum()),
         "n_false_alarms": int(is_marked[~is_defective].sum()),
         "n_good": int((~is_defective).sum()),
@@ -89,8 +97,18 @@ def evaluate(detector: Any, data: Any) -> dict[str, Any]:
 def format_figures(row: dict[str, Any]) -> str:
     areas = ["-" if row[name] is None else f"{row[name]:.4f}" for name in AREAS]
     found = f"{row['n_found']} of {row['n_defective']}"
+    located = f"{row['n_located']} of {row['n_defective']}"
     false_alarms = f"{row['n_false_alarms']} of {row['n_good']}"
-    return table_row(row["category"], *areas, found, false_alarms)
+    return table_row(row["category"], *areas, found, located, false_alarms)
+
+
+def found_elsewhere(rows: Sequence[dict[str, Any]]) -> str:
+    """How many images are found and not located, in words; nothing if there are none."""
+    n_images = sum(row["n_found"] - row["n_located"] for row in rows)
+    if n_images == 0:
+        return ""
+    images_were, their = ("image was", "its") if n_images == 1 else ("images were", "their")
+    return f"{n_images} {images_were} called defective for something that is not {their} defect"
 
 
 def table_row(category: str, *cells: str) -> str:

@@ -7,6 +7,7 @@ from argparse import Namespace
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 from sklearn.exceptions import InconsistentVersionWarning
 
 from sklearn_ssimae import __version__
@@ -43,13 +44,20 @@ def describe(detector: Any) -> dict[str, str]:
     given = {
         name: value
         for name, value in detector.get_params().items()
-        if repr(value) != repr(defaults[name])
+        # These have lines of their own: an array would fill the terminal.
+        if name not in ("region", "min_area") and repr(value) != repr(defaults[name])
     }
+    more = {}
+    if detector.region_ is not None:
+        more["region"] = describe_region(detector.region_)
+    if detector.min_area > 1:
+        more["min_area"] = f"{detector.min_area} pixels"
     low, high = detector.data_range_
     shape = detector.image_shape_
     return {
         "detector": type(detector).__name__,
         "set": ", ".join(f"{name}={value!r}" for name, value in given.items()) or "nothing",
+        **more,
         "trained on": describe_images(detector.trained_on_),
         "images": "of any size" if shape is None else f"of shape {shape}",
         "channels": str(detector.network_.config["n_channels"]),
@@ -59,6 +67,12 @@ def describe(detector: Any) -> dict[str, str]:
         "epochs": f"{detector.n_iter_} of {detector.n_patches} crops, the last with loss "
         f"{detector.loss_curve_[-1]:.4g}",
     }
+
+
+def describe_region(region: np.ndarray) -> str:
+    """How much of the images counts, in words."""
+    height, width = region.shape
+    return f"{100 * region.mean():.3g} % of {height} x {width} pixels"
 
 
 def describe_images(trained_on: dict[str, Any]) -> str:

@@ -6,15 +6,18 @@ import sys
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 from sklearn_ssimae._cli.arrivals import common_folder, find_images, watch
+from sklearn_ssimae._cli.coco import Coco
 from sklearn_ssimae._cli.files import check_folder, load_detector
 from sklearn_ssimae._cli.main import ERROR
 from sklearn_ssimae._cli.reporting import GrowingReport
 from sklearn_ssimae._cli.results import Results
-from sklearn_ssimae._cli.table import TABLE, Row, go_on_with
+from sklearn_ssimae._cli.table import TABLE, Row
 from sklearn_ssimae._cli.truths import inspected_folder
+from sklearn_ssimae._writing import replacing
 from sklearn_ssimae.inspection._report import Seen, see
 
 # Their patches share batches: fewer would leave batches of small images half empty, more take
@@ -31,32 +34,42 @@ def run(options: Namespace) -> int:
     if options.masks_from and not options.report:
         raise ValueError("--masks-from is for the report: give --report too.")
     detector = load_detector(options.detector)
-    table = options.output / TABLE
+    if options.min_area is not None:
+        detector.set_params(min_area=options.min_area)
+    threshold = detector.threshold_
+    detector._check_threshold()
     groups: Iterable[list[str]]
     sources = [inspected_folder(source) for source in options.images or [options.watch]]
     root = common_folder(sources)
     report = GrowingReport(options, detector, root) if options.report else None
+    coco = Coco(root) if options.coco else None
+    results = Results(options, root, threshold)
     if options.watch:
         check_folder(options.watch)
-        groups = watch(options.watch, options.output, go_on_with(table))
+        groups = watch(options.watch, options.output, results.inspected_before())
     else:
         groups = [find_images(sources, options.output)]
         if report:
             report.find_masks(groups[0])
     counts: Counter[str] = Counter()
-    try:
-        with Results(options, root, detector.threshold_) as results:
-            for row, seen in inspect(detector, groups, results, report is not None):
-                _tell(row)
-                counts[row["label"]] += 1
-                if report and seen:
-                    report.add(row["path"], seen)
-    except KeyboardInterrupt:
-        if not options.watch:
-            raise
+    with replacing(options.coco) if options.coco else nullcontext() as coco_file:
+        try:
+            with results:
+                for row, found in inspect(detector, groups, results, report is not None):
+                    _tell(row)
+                    counts[row["label"]] += 1
+                    if report and isinstance(found, Seen):
+                        report.add(row["path"], found)
+                    if coco and row["label"]:
+                        coco.add(row["path"], residual_of(found), threshold)
+        except KeyboardInterrupt:
+            if not options.watch:
+                raise
+        if coco and coco_file:
+            coco.write(coco_file)
     print(
         f"{counts['good']} good, {counts['defect']} with defects, {counts['']} not inspected; "
-        f"threshold {detector.threshold_:.6g}; {table}"
+        f"threshold {threshold:.6g}; {options.output / TABLE}"
     )
     if report:
         report.write()
@@ -67,8 +80,8 @@ def run(options: Namespace) -> int:
 
 def inspect(
     detector: Any, groups: Iterable[list[str]], results: Results, for_report: bool
-) -> Iterator[tuple[Row, Seen | None]]:
-    """Rows of the results, which are stored when they are given, and what a report needs."""
+) -> Iterator[tuple[Row, Any]]:
+    """Rows of the results, which are stored when they are given, and what was found."""
 
     def look(paths: list[str]) -> list[Any]:
         if for_report:
@@ -79,8 +92,12 @@ def inspect(
         for start in range(0, len(paths), _N_TOGETHER):
             some = paths[start : start + _N_TOGETHER]
             for path, found in zip(some, found_or_errors(look, some), strict=True):
-                seen = found if isinstance(found, Seen) else None
-                yield results.add(path, seen.residual if seen else found), seen
+                yield results.add(path, residual_of(found)), found
+
+
+def residual_of(found: Any) -> Any:
+    """The map of an image, of what was seen, too; an error as it is."""
+    return found.residual if isinstance(found, Seen) else found
 
 
 def found_or_errors(look: Look, paths: list[str]) -> list[Any]:

@@ -8,6 +8,7 @@ from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormat
 from pathlib import Path
 from typing import Any, NoReturn
 
+from sklearn_ssimae._detectors.docs import DOCUMENTATION_URL
 from sklearn_ssimae._version import __version__
 
 DESCRIPTION = """\
@@ -56,7 +57,9 @@ def _add_train(commands: Any) -> None:
         "train",
         "learn what good images look like",
         "Ctrl-C ends the training\nand keeps what was learnt.",
-        "  ssimae train photos/good -o detector.skops --set scale=0.5",
+        "  ssimae train photos/good -o detector.skops --set scale=0.5\n\n"
+        "parameters to begin with: scale, patch_size, latent_dim, max_iter, random_state\n"
+        f"all of them: {DOCUMENTATION_URL}parameters.html",
     )
     add("good", metavar="GOOD_DIR", type=Path, help="folder of good images")
     _add_output(add, "the detector's file: .skops, or .joblib")
@@ -64,7 +67,7 @@ def _add_train(commands: Any) -> None:
         "--detector",
         choices=("ssim", "l2", "vae", "fmae"),
         default="ssim",
-        help="what it compares by (default: ssim)",
+        help="which autoencoder (default: ssim)",
     )
     add(
         "--set",
@@ -75,19 +78,38 @@ def _add_train(commands: Any) -> None:
         help="parameters of the detector, as in Python: scale=0.5 latent_dim=200",
     )
     add(
+        "--region",
+        metavar="MASK",
+        help="image of two values, of the size of the photographs: white counts. What is black is "
+        "neither learnt from nor inspected",
+    )
+    add(
+        "--ignore-border",
+        nargs="+",
+        type=whole_number,
+        metavar="N",
+        help="pixels at the border that do not count: one number, or four (TOP RIGHT BOTTOM LEFT). "
+        "Within --region, if both are given",
+    )
+    add(
+        "--min-area",
+        type=whole_number,
+        metavar="N",
+        help="pixels of the smallest region that is a defect (default: 0)",
+    )
+    add(
         "--minutes",
         type=positive_number,
         metavar="M",
-        help="time for the training. Two epochs that are thrown away measure the speed; the epochs "
-        "that fill the rest then run to the end, as the learning rate's course needs "
-        "their number beforehand",
+        help="minutes of training. Two epochs measure the speed and are thrown away; then as many "
+        "epochs as fit into the rest run to the end",
     )
     add(
         "--checkpoint",
         type=Path,
         metavar="PATH",
-        help="file that keeps the state of the training: after a crash, the same command goes on "
-        "from it, with the number of epochs that --minutes measured at first",
+        help="file for the state of the training: after a crash, the same command continues from "
+        "it, with the number of epochs that --minutes measured first",
     )
 
 
@@ -97,13 +119,20 @@ def _add_inspect(commands: Any) -> None:
         "inspect",
         "look for defects",
         "OUT/results.csv gets a line an image:\n"
-        "path; score, the largest residual, a defect if above the threshold; label; number of\n"
-        "defects; their area and the largest one's box (x, y, width, height) in pixels; and the\n"
-        "error, if the image could not be inspected, which does not keep the others from it.\n"
-        "With --watch an image that changes gets another line: the last one of a path counts.\n\n"
-        "Masks and maps have the image's name with .png or .tiff added. It is not added to a name\n"
-        "that ends so already, but for names such as x.jpg.png: x.png has the mask x.png, x.jpg\n"
-        "has x.jpg.png, and x.jpg.png has x.jpg.png.png.\n\n"
+        "path; score, the largest residual; label, a defect if the score is above the\n"
+        "threshold; number of defects; their area and the box of the largest (x, y, width,\n"
+        "height), in pixels; the error if the image could not be inspected; time (UTC);\n"
+        "threshold; name of the detector's file; the first 12 digits of its SHA-256. An error\n"
+        "does not keep the other images from being inspected. With --watch an image that\n"
+        "changes gets another line: the last line of a path counts.\n\n"
+        "OUT/defects.csv gets a line a defect: path; area; box (top, left, bottom, right: the\n"
+        "last two lie one pixel beyond it); centroid; axes and orientation, in degrees, of the\n"
+        "ellipse with the same moments; peak and mean of the residual; whether it touches the\n"
+        "border. Lengths are in pixels, and in mm too with --mm-per-pixel. When an image is\n"
+        "inspected again, its new defects replace the earlier ones.\n\n"
+        "Masks and maps have the image's name with .png or .tiff added, unless it ends so\n"
+        "already: x.jpg has the mask x.jpg.png, and x.png has x.png. Names such as x.jpg.png\n"
+        "always get it: x.jpg.png has x.jpg.png.png.\n\n"
         "exit status: 2 after an error, such as an image that could not be inspected; 1 if there\n"
         "are defects and --fail-on-defect is given; else 0",
         "  ssimae inspect detector.skops photos/today -o results --masks --fail-on-defect",
@@ -131,9 +160,34 @@ def _add_inspect(commands: Any) -> None:
         type=Path,
         metavar="DIR",
         help="inspect the images in this folder, and others as they arrive, until Ctrl-C; "
-        "started again, it goes on with OUT/results.csv, whose paths are absolute: images that it "
-        "holds are not inspected again unless they change. Images that failed are tried again, and "
-        "their earlier errors, like rows that a full disk or a power cut tore, are removed",
+        "started again, it continues OUT/results.csv, whose paths are absolute: images in it are "
+        "not inspected again unless they change. Images that failed are tried again; their earlier "
+        "errors, and rows that a full disk or a power cut tore, are removed",
+    )
+    add(
+        "--min-area",
+        type=whole_number,
+        metavar="N",
+        help="pixels of the smallest region that is a defect (default: as it was trained)",
+    )
+    add(
+        "--mm-per-pixel",
+        type=positive_number,
+        metavar="MM",
+        help="side of a pixel: OUT/defects.csv gets columns in millimetres, too",
+    )
+    add(
+        "--coco",
+        type=Path,
+        metavar="FILE",
+        help="the images of this run and their defects as JSON in the format of COCO, with masks "
+        "as run lengths; written at the end, with --watch after Ctrl-C",
+    )
+    add(
+        "--excel",
+        action="store_true",
+        help="tables that Excel opens by a double click: with a byte order mark and, where the "
+        "locale has a decimal comma, with semicolons and decimal commas",
     )
     add("--fail-on-defect", action="store_true", help="exit status 1 if there are defects")
 
@@ -149,7 +203,7 @@ def _add_evaluate(commands: Any) -> None:
     _add_detector(add)
     add("data", metavar="DATASET_DIR", type=Path, help="one category, or a folder of categories")
     add("--category", nargs="+", metavar="NAME", help="which categories (default: all)")
-    add("--json", type=Path, metavar="FILE", help="write the figures to a file, too")
+    add("--json", type=Path, metavar="FILE", help="also write the figures to a file")
 
 
 def _add_detectability(commands: Any) -> None:
@@ -253,7 +307,7 @@ def number(text: str) -> float:
     if not math.isfinite(value):
         pointed = text.replace(",", ".")
         hint = f": write {pointed}" if math.isfinite(_as_float(pointed)) else ""
-        raise ArgumentTypeError(f"{text!r} is no finite number{hint}")
+        raise ArgumentTypeError(f"{text!r} is not a finite number{hint}")
     return value
 
 
@@ -272,12 +326,23 @@ def positive_number(text: str) -> float:
     return value
 
 
+def whole_number(text: str) -> int:
+    """A whole number of at least 0."""
+    try:
+        value = int(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is no whole number") from None
+    if value < 0:
+        raise ArgumentTypeError(f"{text!r} is below 0")
+    return value
+
+
 def share(text: str) -> float:
     """A number between 0 and 1."""
     if text.rstrip().endswith("%"):
         percent = _as_float(text.rstrip()[:-1].replace(",", "."))
         hint = f": write {percent / 100:.10g}" if 0 < percent < 100 else ""
-        raise ArgumentTypeError(f"{text!r} is no number between 0 and 1{hint}")
+        raise ArgumentTypeError(f"{text!r} is not a number between 0 and 1{hint}")
     value = number(text)
     if not 0 < value < 1:
         hint = f"; {value:g} % is {value / 100:.10g}" if 1 <= value < 100 else ""

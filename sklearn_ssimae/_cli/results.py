@@ -1,32 +1,54 @@
-"""What `ssimae inspect` writes: the table, masks and maps."""
+"""What `ssimae inspect` writes: the tables, masks and maps."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from argparse import Namespace
+from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from sklearn_ssimae._cli.arrivals import place_of
 from sklearn_ssimae._cli.main import one_line
-from sklearn_ssimae._cli.table import TABLE, Row, Table
+from sklearn_ssimae._cli.table import (
+    DEFECTS,
+    TABLE,
+    Form,
+    Row,
+    Table,
+    defects_layout,
+    form_for_excel,
+    go_on_with,
+    paths_in,
+    results_layout,
+)
 from sklearn_ssimae._images.files import IMAGE_SUFFIXES
+from sklearn_ssimae._maps.areas import EIGHT_NEIGHBOURS
 from sklearn_ssimae._writing import replacing
+from sklearn_ssimae.inspection._defects import measure
 
-_EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
+# Digits of the detector's SHA-256: enough to tell files apart.
+_N_DIGITS = 12
 
 
 class Results:
-    """The output folder of an inspection; its table is written row by row.
+    """The output folder of an inspection; its tables are written image by image.
+
+    The table of defects holds those of the last inspection of each image. They are written before
+    the image's row in the table of results: what is in the latter is complete.
 
     Parameters
     ----------
     options : Namespace
-        ``output``, the folder; ``masks`` and ``maps``, whether to write them; ``watch``, whether
-        to go on with the table that is there.
+        ``detector``, its file; ``output``, the folder; ``masks`` and ``maps``, whether to write
+        them; ``watch``, whether to go on with the tables that are there; ``excel``, their form;
+        ``mm_per_pixel``.
     root : Path
         Folder that the names of masks and maps are relative to.
     threshold : float
@@ -37,23 +59,44 @@ class Results:
         self._options = options
         self._root = root
         self._threshold = threshold
+        self._trace = {
+            "threshold": f"{threshold:.6g}",
+            "detector": options.detector.name,
+            "detector_sha256": _sha256(options.detector)[:_N_DIGITS],
+        }
+        form = form_for_excel() if options.excel else Form()
+        in_millimetres = options.mm_per_pixel is not None
+        self._paths = options.output / TABLE, options.output / DEFECTS
+        self._layouts = results_layout(form), defects_layout(form, in_millimetres=in_millimetres)
+
+    def inspected_before(self) -> list[str]:
+        """The images that the tables hold, which are mended."""
+        return go_on_with(self._paths[0], self._layouts[0], self._paths[1], self._layouts[1])
 
     def __enter__(self) -> Self:
         self._options.output.mkdir(parents=True, exist_ok=True)
-        table = Table(self._options.output / TABLE, goes_on=bool(self._options.watch))
-        self._table = table.__enter__()
+        goes_on = bool(self._options.watch)
+        self._with_defects = paths_in(self._paths[1], self._layouts[1]) if goes_on else set()
+        with ExitStack() as stack:
+            self._table, self._defects = (
+                stack.enter_context(Table(path, layout, goes_on=goes_on))
+                for path, layout in zip(self._paths, self._layouts, strict=True)
+            )
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._table.__exit__(*_)
+        self._stack.close()
 
     def add(self, path: str, found: np.ndarray | Exception) -> Row:
         """Write what was found in an image: its map (h, w), or an error."""
-        row: Row = {"path": path, "label": ""}
+        row: Row = {"path": path, "label": "", "time": _now(), **self._trace}
         if isinstance(found, Exception):
             row["error"] = one_line(found)
+            self._store_defects(path, [])
         else:
             mask = found > self._threshold
+            self._store_defects(path, self._measured(path, found) if mask.any() else [])
             row |= {"score": f"{found.max():.6g}", **describe(mask)}
             if self._options.masks:
                 self._store(path, "masks", ".png", "PNG", mask.astype(np.uint8) * 255)
@@ -62,12 +105,43 @@ class Results:
         self._table.add(row)
         return row
 
+    def _measured(self, path: str, residual: np.ndarray) -> list[Row]:
+        """A row of each defect of a map (h, w)."""
+        table = measure(residual, self._threshold, self._options.mm_per_pixel)
+        return [
+            {"path": path, **dict(zip(table, map(_as_field, values), strict=True))}
+            for values in zip(*table.values(), strict=True)
+        ]
+
+    def _store_defects(self, path: str, rows: list[Row]) -> None:
+        """Write the defects of an image, and remove those of an earlier inspection."""
+        place = place_of(path)
+        if place in self._with_defects:
+            self._defects.remove(path)
+            self._with_defects.discard(place)
+        if rows:
+            self._defects.add(*rows)
+            self._with_defects.add(place)
+
     def _store(self, path: str, kind: str, ending: str, format_: str, pixels: np.ndarray) -> None:
         name = Path(os.path.relpath(path, self._root))
         place = self._options.output / kind / name.with_name(stored_name(name.name, ending))
         place.parent.mkdir(parents=True, exist_ok=True)
         with replacing(place) as temporary:
             Image.fromarray(pixels).save(temporary, format_)
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _as_field(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, np.floating) else value
 
 
 def stored_name(name: str, ending: str) -> str:
@@ -84,7 +158,7 @@ def stored_name(name: str, ending: str) -> str:
 
 def describe(mask: np.ndarray) -> Row:
     """Label of a mask (h, w), and number, area and largest box of its connected regions."""
-    regions, n_defects = ndimage.label(mask, structure=_EIGHT_NEIGHBOURS)
+    regions, n_defects = ndimage.label(mask, structure=EIGHT_NEIGHBOURS)
     if n_defects == 0:
         return {"label": "good", "n_defects": 0, "defect_area": 0}
     areas = np.bincount(regions.ravel())[1:]

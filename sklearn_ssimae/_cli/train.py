@@ -13,9 +13,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sklearn.base import clone
 
 from sklearn_ssimae._cli.files import DETECTORS, check_folder, saving
+from sklearn_ssimae._images.files import read_size
+from sklearn_ssimae._images.region import read_region
 from sklearn_ssimae._training.checkpoint import read_identity
 from sklearn_ssimae.datasets import list_images
 from sklearn_ssimae.datasets._folders import check_good_folder
@@ -35,6 +38,9 @@ def run(options: Namespace) -> int:
     check_folder(options.good)
     images = list_images(options.good)
     check_good_folder(options.good)
+    if options.ignore_border:
+        size = read_size(images[0])
+        detector.set_params(region=without_border(size, options.ignore_border, detector.region))
     with saving(options.output) as save:
         if options.minutes:
             if options.checkpoint and options.checkpoint.exists():
@@ -61,9 +67,52 @@ def make_detector(options: Namespace) -> Any:
     given = parse_parameters(options.set, list(cls().get_params()))
     if options.minutes and "max_iter" in given:
         raise ValueError("--minutes chooses max_iter; give one of the two.")
+    for name in ("region", "min_area"):
+        value = getattr(options, name)
+        if value is not None and name in given:
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option} and --set {name}=...: give one of the two.")
+        if value is not None:
+            given[name] = value
     if options.checkpoint:
         given["checkpoint"] = str(options.checkpoint)
     return cls(**{"verbose": 1, **given})
+
+
+def without_border(size: tuple[int, int], border: Sequence[int], region: Any) -> np.ndarray:
+    """The region (h, w) of images of that size without pixels at the border.
+
+    Parameters
+    ----------
+    size : (int, int)
+        Height and width of the images.
+    border : sequence of 1 or 4 int
+        Pixels at all sides, or at the top, the right, the bottom and the left.
+    region : None, array-like of shape (h, w) or path
+        What counts besides, as the parameter `region` of a detector.
+    """
+    if len(border) not in (1, 4):
+        raise ValueError(
+            "--ignore-border takes one number, or four (TOP RIGHT BOTTOM LEFT), got "
+            f"{len(border)}: {' '.join(map(str, border))}."
+        )
+    top, right, bottom, left = [*border, *border, *border, *border][:4]
+    height, width = size
+    inside = np.zeros(size, dtype=bool)
+    inside[top : max(height - bottom, 0), left : max(width - right, 0)] = True
+    given = read_region(region)
+    if given is not None and given.shape != size:
+        raise ValueError(
+            f"The region has {given.shape[0]} x {given.shape[1]} pixels, and the first image "
+            f"{height} x {width}. Give a region of the images' size."
+        )
+    inside &= True if given is None else given
+    if not inside.any():
+        raise ValueError(
+            f"--ignore-border {' '.join(map(str, border))} leaves nothing of the {height} x "
+            f"{width} pixels of the images{'' if given is None else ' and of the region'}."
+        )
+    return inside
 
 
 def parse_parameters(assignments: Sequence[str], known: Sequence[str]) -> dict[str, Any]:
@@ -91,7 +140,7 @@ def epochs_of_checkpoint(path: Path) -> int:
     if not max_iter.isdecimal():
         raise ValueError(
             f"The checkpoint {path} belongs to a training without --minutes. Leave --minutes out "
-            "to go on with it, or delete the file to begin anew."
+            "to continue it, or delete the file to begin anew."
         )
     return int(max_iter)
 

@@ -17,7 +17,7 @@ from sklearn_ssimae._deciding.false_alarms import (
     GoodLevels,
     GoodMaxima,
 )
-from sklearn_ssimae._deciding.good import choose_axes, learn_good_material
+from sklearn_ssimae._deciding.good import choose_axes, goods_of_others, learn_good_material
 from sklearn_ssimae._maps.counting import smooth_counting, unknown
 from sklearn_ssimae._maps.filters import grey_opening, resize
 from sklearn_ssimae._maps.good import GoodMaterial
@@ -170,8 +170,13 @@ def calibrate(
     patch_size, logarithmic = maker.patch_size, maker.comparison.gives_logarithms
     axes = choose_axes(smooth, patch_size=patch_size, logarithmic=logarithmic)
     good = learn_good_material(smooth, axes, patch_size=patch_size, logarithmic=logarithmic)
-    finisher = maker.with_settings(good=good if is_relative else None)
-    maxima = [found for kept_map in maps if (found := _good_maxima(finisher, kept_map)) is not None]
+    judges = [good] * len(maps)
+    if any(axes):
+        # What a profile of a place was learnt from lies closer to it than a further image.
+        judges = goods_of_others(smooth, axes, patch_size=patch_size, logarithmic=logarithmic)
+    finishers = [maker.with_settings(good=judge if is_relative else None) for judge in judges]
+    judged = map(_good_maxima, finishers, maps)
+    maxima = [largest for largest in judged if largest is not None]
     if not maxima:
         raise ValueError(
             "No pixel counts of the images that were kept from training: all are outside the "

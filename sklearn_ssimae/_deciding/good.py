@@ -60,13 +60,15 @@ def choose_axes(maps: Sequence[Tensor], *, patch_size: int, logarithmic: bool) -
     """
     if len(maps) < _LEAST_IMAGES or len({tuple(residual.shape) for residual in maps}) > 1:
         return NO_AXES
-    excess = {axes: np.zeros(len(maps)) for axes in (NO_AXES, COLUMNS, ROWS, BOTH)}
-    for fold in np.array_split(np.arange(len(maps)), _FOLDS):
-        others = [residual for index, residual in enumerate(maps) if index not in fold]
-        for axes, values in excess.items():
-            good = learn_good_material(others, axes, patch_size=patch_size, logarithmic=logarithmic)
-            for index in fold:
-                values[index] = _excess(good.relative(maps[index]), logarithmic=logarithmic)
+    excess = {}
+    for axes in (NO_AXES, COLUMNS, ROWS, BOTH):
+        goods = goods_of_others(maps, axes, patch_size=patch_size, logarithmic=logarithmic)
+        excess[axes] = np.array(
+            [
+                _excess(good.relative(residual), logarithmic=logarithmic)
+                for good, residual in zip(goods, maps, strict=True)
+            ]
+        )
 
     def pays(more: Axes, less: Axes) -> bool:
         gain = excess[less] - excess[more]
@@ -78,6 +80,18 @@ def choose_axes(maps: Sequence[Tensor], *, patch_size: int, logarithmic: bool) -
     if pays(one, chosen):
         chosen = one
     return BOTH if pays(BOTH, chosen) else chosen
+
+
+def goods_of_others(
+    maps: Sequence[Tensor], axes: Axes, *, patch_size: int, logarithmic: bool
+) -> list[GoodMaterial]:
+    """For each map what the others show: those of the other fifths, of five maps or more."""
+    goods = []
+    for fold in np.array_split(np.arange(len(maps)), _FOLDS):
+        others = [residual for index, residual in enumerate(maps) if index not in fold]
+        good = learn_good_material(others, axes, patch_size=patch_size, logarithmic=logarithmic)
+        goods += [good] * len(fold)
+    return goods
 
 
 def _excess(residual: Tensor, *, logarithmic: bool) -> float:

@@ -111,10 +111,10 @@ class BaseDetector(
             Images, flattened images, or a sequence of n images of different sizes or of n
             paths of image files. Of an array that is not in memory (np.memmap, zarr, h5py,
             dask), images are read when they are needed.
-        y : array-like of shape (n,) or masks of shape (n, h, w), default=None
-            Marks images that must not be learnt from: -1 in a label vector, or any
-            True pixel in a mask (a sequence of masks for a sequence of images). Any other
-            y is ignored.
+        y : array-like of shape (n,) or masks of shape (n, h, w) or (n, h·w), default=None
+            Marks what must not be learnt from: -1 in a label vector an image, True in a mask
+            a pixel; the rest of that image is learnt (a sequence of masks for a sequence of
+            images). Any other y is ignored; of labels that are 0 and 1 alone, a warning says so.
 
         Returns
         -------
@@ -201,8 +201,8 @@ class BaseDetector(
         check_is_fitted(self)
         if self.threshold is not None:
             raise ValueError(
-                f"threshold={self.threshold} is set and goes before a learnt one. Take it back "
-                "first: set_params(threshold=None)."
+                f"threshold={self.threshold} is set and takes precedence over a learnt one. Remove "
+                "it first: set_params(threshold=None)."
             )
         if not (isinstance(false_alarm_rate, Real) and 0 < false_alarm_rate < 1):
             raise ValueError(
@@ -400,7 +400,7 @@ class BaseDetector(
         ----------
         X : array or sequence
             As in :meth:`transform`.
-        y : masks of shape (n, h, w) or sequence of masks, or labels of shape (n,)
+        y : masks of shape (n, h, w) or (n, h·w), sequence of masks, or labels of shape (n,)
             True pixels are defects. Labels: -1 = defect, any other value = good.
 
         Returns

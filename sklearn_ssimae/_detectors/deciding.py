@@ -103,7 +103,7 @@ class Deciding(Parameters):
         return replace(learnt, learnt_for=self._depends_on(learnt))
 
     def _uncalibrated(self) -> Calibration:
-        """Defaults in place of what is learnt."""
+        """Defaults instead of learnt values."""
         return Calibration(self._plain_settings(None))
 
     def _candidates(self) -> Sequence[MapSettings]:

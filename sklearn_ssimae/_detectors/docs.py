@@ -23,11 +23,11 @@ COMMON_PARAMETERS = """\
         Epochs at most (paper: 200). None: 30, or 70 where more than a fifth of the mean
         image's residual is left after 18 of them. `FMAEDetector` stays at 30.
     augment : bool, default=False
-        Whether crops are turned and flipped at random, in all eight ways. For textures that
-        look alike from all sides and have few images.
+        Whether crops are rotated and flipped at random, in all eight ways. For textures that
+        look alike from all sides, when there are few images.
     batch_size : int, default=32
-        Crops in a gradient step. The network sees most of them with something drawn into them,
-        and learns to redraw them clean: else it would break down at a defect.
+        Crops in a gradient step. Most of them have something drawn into them, and the network
+        learns to redraw them clean: otherwise it would break down at a defect.
     learning_rate_init : float, default=2.5e-3
         Learning rate of Muon, which steps the weights, and five times that of Adam, which steps
         biases and layers of one channel: the constant one, or the trapezoid's height.
@@ -35,60 +35,69 @@ COMMON_PARAMETERS = """\
         Schedule of the learning rate. "trapezoid" climbs over the first 5 % of the steps, and
         falls to nearly 0 over the last 40 %; in 70 epochs of `max_iter=None` it climbs as in 30.
     weight_decay : float, default=1e-5
-        Share of Muon's weights that a step takes off, times the learning rate, beside the
-        gradient. So small a one, the paper's, hardly acts; 1 does.
+        Share of Muon's weights that a step subtracts, times the learning rate, besides the
+        gradient. The default is the paper's, and so small that it hardly acts; 1 does.
     tol : float, default=1e-4
-        Least fall of the loss that counts as an improvement.
+        Smallest decrease of the loss that counts as an improvement.
     n_iter_no_change : int, default=10
-        Epochs in a row without improvement after which training stops. Epochs before the
-        network is better than the mean image do not count, nor do those before the learning rate
-        falls: the loss falls once more with it.
+        Training stops after so many epochs in a row without improvement. Epochs before the
+        network is better than the mean image do not count. Nor do those before the learning rate
+        falls, since the loss falls once more with it.
     validation_fraction : float, default=0.1
-        In (0, 1): share of the good images that is kept from training. What is learnt after it
-        comes from them: `smoothing`, what maps are relative to, the threshold. A strip of each is
-        kept in place of whole images of up to ten images of two patches or more, and of up to
-        fifty that are long enough for a strip of a patch to be that share. Copies of an image
-        count as one; more than 1000 images are not searched for them. A fit that goes on keeps
-        what it kept before.
+        Share of the good images that is kept from training, in (0, 1). `smoothing`, the values
+        that maps are relative to, and the threshold are learnt from them. Of up to ten images of
+        two patches or more, a strip of each is kept instead of whole images; also of up to fifty
+        that are long enough for a strip of a patch to be that share. Copies of an image count as
+        one; more than 1000 images are not searched for copies. A fit that continues keeps the
+        same images.
     stride : int or None, default=None
         Step in pixels between patches when an image is scored, at most `patch_size` (a
         longer one is cut to it). None: half of it, at which the weights of the overlaps add up
         to 1 (paper: 30). The last row and column of patches end at the border. Time goes with
         its inverse square.
     aggregate : {"reconstruction", "residual"}, default="reconstruction"
-        What is averaged where patches overlap: reconstructions, the map then being
+        What is averaged where patches overlap: reconstructions, so that the map is
         computed on the whole image, or the maps of the patches. A patch's centre weighs most
         (a Hann window).
     scale : float, default=1.0
         Images are resized by this factor first (anti-aliased); maps come back at the
         input's size. `patch_size`, `stride`, `opening_diameter` and `smoothing` are pixels
         of the resized image.
+    region : array-like of shape (h, w), path of a mask image, or None, default=None
+        The pixels that count, in images of one size: True or white where to inspect. Elsewhere
+        nothing is learnt, maps are 0 (of logarithms the smallest value inside) and masks False.
+        Transparent pixels of an image file do not count either. None: all pixels count.
     residual : {"relative", "plain"}, default="relative"
-        Values of the map. "relative": how many times as much as good images that were not
-        trained on show at that distance from the image's border; 1 is their 95 % quantile.
-        A residual that is a logarithm is compared by difference, and 0 is that quantile.
+        Values of the map. "relative": the ratio to the residual of good images at that place. 1
+        is their 95 % quantile at the same distance from the image's border and, where that pays
+        and all images have one size, in the same column or row. A residual that is a logarithm is
+        compared by difference, and 0 is that quantile.
         "plain": the residual itself, as in the paper.
     opening_diameter : int or None, default=4
         Diameter in pixels of the disk with which the map is opened: smaller specks vanish.
         None for no opening.
+    min_area : int, default=0
+        Pixels of the smallest region that counts, at the image's own size; 0 for all. Smaller ones
+        are removed from the map itself (an opening by area), above the threshold and above 1.
+        Pixels that share an edge or a corner belong to one region.
     smoothing : "auto" or float, default="auto"
         Standard deviation in pixels of the Gaussian that smooths the map before it is opened;
-        0 for none. It averages out what the network draws a little wrong everywhere, and
-        blurs the outlines of the defects. "auto": the one with which defects that are drawn into
-        kept images are found best.
+        0 for none. It averages out the small errors of the network everywhere, and blurs the
+        outlines of the defects. "auto": the value that finds defects drawn into kept images
+        best.
     contamination : "auto" or float in (0, 0.5], default="auto"
-        "auto": a good image that was not trained on lies above the threshold with a
-        probability of 1 %, as far as the kept images tell. A number: that share of the good
-        images given to fit (of 1000 at most) lies above it.
+        "auto": a good image that was not trained on exceeds the threshold with a probability
+        of 1 %, estimated from the kept images. A number: that share of the good images given to
+        fit (of 1000 at most) exceeds it.
     threshold : float or None, default=None
-        Map value above which a pixel is a defect; goes before `contamination`. It acts at once
-        when it is set after fit.
+        Map value above which a pixel is a defect; takes precedence over `contamination`. It
+        acts at once when it is set after fit.
     image_shape : (h, w) or (h, w, c) or None, default=None
-        Shape of flattened rows. None: a square if n_features is one, else a strip of
-        one line.
+        Shape of flattened rows. None: a square if n_features is a square number, else a strip
+        of one line.
     data_range : (low, high) or None, default=None
         Values mapped to 0 and 1. None: the dtype's range for uint8 and uint16, [0, 1] for
-        others that lie in it, else the least and greatest training value.
+        others that lie in it, else the smallest and largest training value.
     device : str, default="auto"
         The torch device of `fit`, which leaves the network there; "auto" takes CUDA, then MPS,
         then the CPU. A loaded detector scores on the CPU.
@@ -96,22 +105,22 @@ COMMON_PARAMETERS = """\
         "bfloat16" runs the network under autocast, in training and in scoring; faster on
         processors made for it.
     warm_start : bool, default=False
-        Whether another fit goes on from the network of the last one.
+        Whether another fit continues from the network of the last one.
     checkpoint : str, path or None, default=None
-        File to which fit writes its state after each epoch, and from which the same fit goes on
-        after it was killed; removed when fit is done. An existing folder: a file for each
-        combination of parameters and data in it, as searches need. None for none.
+        File to which fit writes its state after each epoch. After a crash the same fit continues
+        from it; it is removed when fit is done. An existing folder: it gets a file for each
+        combination of parameters and data, as searches need. None for no checkpoint.
     verbose : int, default=0
-        1 prints a line an epoch: loss, speed, time left; and what map and threshold rest on.
+        1 prints a line an epoch (loss, speed, time left), and what map and threshold rest on.
     random_state : int, RandomState or None, default=None
-        Source of the initial weights, the crops and all other chance. An int makes fit
+        Source of the initial weights, the crops and all other random numbers. An int makes fit
         repeatable bit for bit on one machine."""
 
 COMMON_ATTRIBUTES = """\
     network_ : torch.nn.Module
         The trained network.
     threshold_ : float
-        Map value above which a pixel is a defect: `threshold`, or what was learnt.
+        Map value above which a pixel is a defect: `threshold`, or the learnt value.
     threshold_basis_ : str
         What `threshold_` rests on, in words: which share of good images exceeds it, and from how
         many images that was learnt.
@@ -121,24 +130,16 @@ COMMON_ATTRIBUTES = """\
         ``-threshold_``; scores below it belong to defective images.
     smoothing_ : float
         σ of the map in pixels: `smoothing`, or what was chosen.
-    border_profile_ : ndarray of shape (4, patch_size // 2 + 1)
-        What maps are relative to: the 95 % quantile of good images' smoothed residual at pixels
-        that 0, 1, … others separate from the upper, right, lower and left border; the last holds
-        farther in. Four times the same unless each side was seen in five kept images, which
-        takes ten where strips of them are kept (and images of less than some 26 million pixels,
-        since of larger ones fewer are looked at).
-    look_profile_ : ndarray of shape (33, 33) or None
-        What maps are relative to before that, if drawn defects are found better so: the same
-        quantile by the local mean (rows) and deviation (columns) of the reconstruction, in even
-        steps from the least to the greatest that good images show. For a look that none shows
-        it is at most that of the nearest look that one does.
+    place_profile_ : (ndarray of shape (w,) or None, ndarray of shape (h,) or None)
+        What maps are relative to by column and by row, at the network's scale: the 95 % quantile of
+        good images' smoothed residual there, over its median. None of an axis where left-out
+        images are not better for it, of fewer than five images and of images of several sizes.
+    border_profile_ : ndarray of shape (patch_size // 2 + 1,)
+        What maps are relative to after that: the same quantile at pixels that 0, 1, … others
+        separate from the border; the last holds farther in.
     map_choice_ : list of dict
         What the choice of the map rests on: the average precision of each kind of drawn defect
-        with each setting. Two more rows, by halves of the good material, hold the mean of that
-        and of the share that is found, with and without the look; the last two the precision
-        with one look and with two: at the image, and at the image with what exceeds the learnt
-        threshold replaced by its reconstruction. Empty if nothing could be drawn: images smaller
-        than 16 pixels.
+        with each setting. Empty if nothing could be drawn: images smaller than 16 pixels.
     n_iter_ : int
         Epochs trained.
     loss_curve_ : list of float
@@ -148,6 +149,8 @@ COMMON_ATTRIBUTES = """\
         or of their strips, were kept from training, ``"n_kept"``; ``"first_shape"`` (h, w, c).
     data_range_ : (float, float)
         Values that are mapped to 0 and 1.
+    region_ : bool ndarray of shape (h, w) or None
+        The parameter `region`, read in fit.
     image_shape_ : tuple of int or None
         Shape of the images; None after a fit on a sequence, whose images may differ.
     n_features_in_ : int

@@ -117,8 +117,8 @@ class Fit:
         changes = [f"{k}={wanted[k]} from {present[k]}" for k in wanted if wanted[k] != present[k]]
         if changes:
             raise ValueError(
-                f"The network cannot go on with {', '.join(changes)}. Keep these as they were, or "
-                "fit anew with warm_start=False."
+                f"The network cannot continue with {', '.join(changes)}. Keep these as they were, "
+                "or fit anew with warm_start=False."
             )
 
     # Begin ----------------------------------------------------------------------------
@@ -347,7 +347,7 @@ class Fit:
             self.n_epochs = _MORE_EPOCHS
             trainer.lengthen(self._n_steps(self.n_epochs))
             self._say(
-                f"{self.n_epochs} epochs in place of {_EPOCHS}: {trainer.remaining:.0%} of the "
+                f"{self.n_epochs} epochs instead of {_EPOCHS}: {trainer.remaining:.0%} of the "
                 f"mean image's residual is left, more than {_HARD:.0%}"
             )
 

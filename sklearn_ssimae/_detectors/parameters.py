@@ -184,8 +184,8 @@ def good_of(learnt: Calibration) -> GoodMaterial:
     """What relative maps are relative to."""
     if learnt.settings.good is None:
         raise NotFittedError(
-            "residual='relative' needs to know what good material shows, but nothing was kept "
-            "from training for it. Learn it from good images that were not trained on: "
+            "residual='relative' needs the residual of good images, but none were kept from "
+            "training for it. Learn it from good images that were not trained on: "
             "fit_threshold(X)."
         )
     return learnt.settings.good

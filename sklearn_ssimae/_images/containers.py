@@ -121,7 +121,7 @@ def _check_content(X: Any) -> None:
             "names made it, no file matched."
         )
     first = X[0] if isinstance(X, (list, tuple)) else None
-    if shape and 0 not in shape and getattr(getattr(X, "dtype", None), "kind", "") in ("O", "S"):
+    if shape and 0 not in shape and len(shape) <= 2 and _may_hold_text(X):
         first = np.asarray(X).flat[0]
     if isinstance(first, bytes):
         raise TypeError(

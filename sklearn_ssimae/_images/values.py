@@ -191,7 +191,7 @@ def resolve_data_range(data_range: Any, images: ImageCollection) -> DataRange:
 
 
 def full_range(image: np.ndarray) -> DataRange | None:
-    """Black and white of an image that has the full range of its type, as far as can be told."""
+    """Black and white of an image that has the full range of its type, if that can be told."""
     if _is_unsigned(image):
         return 0.0, float(np.iinfo(image.dtype).max)
     is_unit = image.dtype.kind in "bf" and image.min() >= 0 and image.max() <= 1

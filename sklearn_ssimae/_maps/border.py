@@ -42,7 +42,8 @@ class BorderProfile:
     """
 
     def __init__(self, values: np.ndarray, *, logarithmic: bool = False) -> None:
-        self.values = np.asarray(values, dtype=np.float32)
+        # A copy: torch takes no memory that cannot be written to, such as a mapped file's.
+        self.values = np.array(values, dtype=np.float32)
         self.logarithmic = logarithmic
 
     @classmethod

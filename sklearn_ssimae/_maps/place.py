@@ -47,7 +47,8 @@ class PlaceProfile:
         self, columns: np.ndarray | None, rows: np.ndarray | None, *, logarithmic: bool = False
     ) -> None:
         self.columns, self.rows = (
-            None if profile is None else np.asarray(profile, dtype=np.float32)
+            # A copy: torch takes no memory that cannot be written to, such as a mapped file's.
+            None if profile is None else np.array(profile, dtype=np.float32)
             for profile in (columns, rows)
         )
         self.logarithmic = logarithmic

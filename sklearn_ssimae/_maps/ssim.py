@@ -34,7 +34,7 @@ from sklearn_ssimae._maps.windows import (
 )
 
 # The defaults are Wang et al.'s constants at a data range of 1. The paper prints 0.01
-# and 0.03; docs/benchmarks.md holds what either does on real data.
+# and 0.03; docs/notes/map.md tells what each does on real data.
 DEFAULT_C1 = 0.01**2
 DEFAULT_C2 = 0.03**2
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from skimage.measure import label, regionprops_table
 
+from sklearn_ssimae._networks.own_state import own_state
+
 # Names in the table, by those of scikit-image.
 _MEASURED = {
     "area": "area",
@@ -27,6 +29,7 @@ _PROPERTIES = tuple(dict.fromkeys(name.split("-")[0] for name in _MEASURED))
 _LENGTHS = ("centroid_row", "centroid_column", "longer_axis", "shorter_axis")
 
 
+@own_state()
 def find_defects(
     detector: Any, X: Any, *, mm_per_pixel: float | None = None
 ) -> dict[str, np.ndarray]:
@@ -95,7 +98,7 @@ def find_defects(
         )
     check_mm_per_pixel(mm_per_pixel)
     images = detector._check_fitted_input(X)
-    threshold = float(detector.threshold_)
+    threshold = detector.threshold_
     tables = [
         {"image": np.full(len(table["area"]), index), **table}
         for index, table in enumerate(

@@ -35,7 +35,7 @@ _CURVE_STEP = 1e-3
 
 
 def require_matplotlib(caller: str) -> None:
-    """Refuse to go on without matplotlib, before anything is computed."""
+    """Refuse to continue without matplotlib, before anything is computed."""
     try:
         import matplotlib.pyplot  # noqa: F401
     except ImportError as error:
@@ -48,8 +48,8 @@ def unit_of(detector: Any) -> str:
     if detector.residual == "plain":
         return "residual, a logarithm" if is_logarithm else "residual"
     if is_logarithm:
-        return "difference from what good material shows"
-    return "times what good material shows"
+        return "difference from the residual of good images"
+    return "times the residual of good images"
 
 
 def grid_of_axes(
@@ -105,6 +105,14 @@ def visible(image: np.ndarray, data_range: tuple[float, float]) -> np.ndarray:
     low, high = data_range
     unit = np.clip((np.asarray(image, dtype=np.float64) - low) / (high - low), 0, 1)
     return unit if unit.ndim == 2 or unit.shape[2] == 3 else unit.mean(axis=2)
+
+
+def dimmed(picture: np.ndarray, counts: np.ndarray | None) -> np.ndarray:
+    """A picture (h, w) or (h, w, 3) in [0, 1], half as bright where pixels do not count."""
+    if counts is None:
+        return picture
+    light = np.where(counts, 1.0, 0.5)
+    return picture * (light if picture.ndim == 2 else light[..., None])
 
 
 def shared_norm(maps: list[np.ndarray], threshold: float) -> Normalize:

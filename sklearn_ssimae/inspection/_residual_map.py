@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from sklearn_ssimae._networks.own_state import own_state
 from sklearn_ssimae.inspection._plotting import (
     FOUND,
     GREY,
@@ -14,6 +15,7 @@ from sklearn_ssimae.inspection._plotting import (
     Place,
     add_colorbar,
     check_truths,
+    dimmed,
     draw_outline,
     grid_of_axes,
     require_matplotlib,
@@ -28,9 +30,9 @@ from sklearn_ssimae.metrics import Images, as_map
 class ResidualMapDisplay:
     """Images, reconstructions, residual maps and masks, a row for each image.
 
-    The map is drawn with the outline of what lies above the threshold. The last column shows what
-    was found (solid outline, filled) and, if masks are given, what there is (dashed
-    outline). One colour scale holds for all maps; its bar has a line at the threshold.
+    The map is drawn with the outline of the pixels above the threshold. The last column shows the
+    mask (solid outline, filled) and, if masks are given, the true defects (dashed outline). One
+    colour scale holds for all maps; its bar has a line at the threshold.
 
     It is recommended to use :meth:`from_estimator`. All parameters are stored as attributes.
 
@@ -49,10 +51,13 @@ class ResidualMapDisplay:
         Image values shown as black and white.
     masks : sequence of n bool arrays of shape (h, w), default=None
         True on the defects that there are.
+    counts : sequence of n bool arrays of shape (h, w), or of None, default=None
+        False on pixels that do not count, which the images show darkened; None for images of
+        which all pixels count.
     unit : str, default="residual"
-        What the maps' values say, under the colour bar. :meth:`from_estimator` fills in "times what
-        good material shows" for relative maps (of a residual that is a logarithm the
-        "difference from" it), "residual" for plain ones.
+        What the maps' values mean, under the colour bar. :meth:`from_estimator` fills in "times
+        the residual of good images" for relative maps ("difference from" it if the residual is a
+        logarithm), and "residual" for plain ones.
 
     Attributes
     ----------
@@ -94,6 +99,7 @@ class ResidualMapDisplay:
         threshold: float,
         data_range: tuple[float, float],
         masks: Images | None = None,
+        counts: Sequence[np.ndarray | None] | np.ndarray | None = None,
         unit: str = "residual",
     ) -> None:
         self.images = images
@@ -102,6 +108,7 @@ class ResidualMapDisplay:
         self.threshold = threshold
         self.data_range = data_range
         self.masks = masks
+        self.counts = counts
         self.unit = unit
 
     @classmethod
@@ -160,8 +167,10 @@ class ResidualMapDisplay:
                 f"{cls.__name__} needs a fitted detector of this package, which reconstructs "
                 f"images, got {type(estimator).__name__}. Of a pipeline give the step that is one."
             )
-        images = list(estimator._check_fitted_input(X))
-        in_range = estimator._preparation().in_learnt_range
+        given = estimator._check_fitted_input(X)
+        images = list(given)
+        prepare = estimator._preparation()
+        in_range = prepare.in_learnt_range
         drawn = [
             [in_range(pixels, image, f"image {i}") for i, (pixels, image) in enumerate(pairs)]
             for pairs in (
@@ -169,13 +178,17 @@ class ResidualMapDisplay:
                 zip(estimator.reconstruct(images), images, strict=True),
             )
         ]
+        with own_state():
+            # Of what was given: the pixels alone do not tell which are transparent.
+            maps = list(estimator._maps(given))
         display = cls(
             images=drawn[0],
             reconstructions=drawn[1],
-            maps=estimator.transform(images),
+            maps=maps,
             threshold=float(estimator.threshold_),
             data_range=estimator.data_range_,
             masks=masks,
+            counts=[prepare.counts(given, i, image.shape[:2]) for i, image in enumerate(images)],
             unit=unit_of(estimator),
         )
         return display.plot(ax=ax)
@@ -212,19 +225,23 @@ class ResidualMapDisplay:
         norm = shared_norm(maps, self.threshold)
         for index, (row, residual) in enumerate(zip(self.axes_, maps, strict=True)):
             for ax_, pictures in zip(row, (self.images, self.reconstructions), strict=False):
-                ax_.imshow(visible(pictures[index], self.data_range), **GREY)
+                ax_.imshow(self._visible(pictures, index), **GREY)
             drawn = row[2].imshow(residual, cmap="cividis", norm=norm)
             self._draw_masks(row, index, residual > self.threshold, truths[index])
         self.colorbar_ = self._add_colorbar(drawn, maps)
         self._add_legend()
         return self
 
+    def _visible(self, pictures: Sequence[np.ndarray] | np.ndarray, index: int) -> np.ndarray:
+        picture = visible(pictures[index], self.data_range)
+        return dimmed(picture, None if self.counts is None else self.counts[index])
+
     def _draw_masks(
         self, row: np.ndarray, index: int, found: np.ndarray, truth: np.ndarray | None
     ) -> None:
         draw_outline(row[2], found, FOUND)
         # Pale, so that outlines stand out from whatever the image holds.
-        row[3].imshow(0.5 + 0.5 * visible(self.images[index], self.data_range), **GREY)
+        row[3].imshow(0.5 + 0.5 * self._visible(self.images, index), **GREY)
         row[3].imshow(tinted(found, FOUND["color"]))
         draw_outline(row[3], found, FOUND)
         if truth is not None:

@@ -1,6 +1,7 @@
 """``ssimae evaluate``."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -58,6 +59,7 @@ def test_figures(ssimae, detector, detector_file, data_set, tmp_path):
         "pro_auc": pro_auc_score(data.masks, maps),
         "image_roc_auc": roc_auc_score(data.target == -1, -detector.score_samples(data.test)),
         "n_found": found[data.target == -1].sum(),
+        "n_located": int((data.masks[-1] & detector.segment([data.test[-1]])[0]).any()),
         "n_defective": 1,
         "n_false_alarms": found[data.target == 1].sum(),
         "n_good": 2,
@@ -70,7 +72,20 @@ def test_figures(ssimae, detector, detector_file, data_set, tmp_path):
         f"{row['pixel_roc_auc']:.4f}",
         f"{row['average_precision']:.4f}",
     ]
-    assert line.endswith(f"{row['n_found']} of 1{row['n_false_alarms']:>8} of 2")
+    assert row["n_located"] == 1
+    assert line.endswith(f"{row['n_found']} of 1       1 of 1{row['n_false_alarms']:>8} of 2")
+
+
+def test_found_and_not_located(ssimae, detector_file, data_set):
+    """A mask far from what is marked: it is said."""
+    mask = np.zeros((48, 56), np.uint8)
+    mask[-1, -1] = 255
+    Image.fromarray(mask).save(data_set / "lawn/ground_truth/stain/0_mask.png")
+    outcome = ssimae("evaluate", detector_file, data_set)
+    assert outcome.status == 0
+    *_, lawn, last = outcome.output.splitlines()
+    assert re.search("1 of 1 +0 of 1 +0 of 0$", lawn)
+    assert last == "1 image was called defective for something that is not its defect"
 
 
 def test_all_categories(ssimae, detector_file, data_set, tmp_path):
@@ -116,4 +131,4 @@ def test_images_of_another_number_of_channels(ssimae, detector_file, data_set):
     Image.new("RGB", (56, 48), "red").save(data_set / "grass/test/good/2.png")
     outcome = ssimae("evaluate", detector_file, data_set / "grass")
     assert outcome.status == 2
-    assert "2.png) has 3 channels" in outcome.error
+    assert "2.png has 3 channels" in outcome.error

@@ -1,7 +1,7 @@
 """``ssimae threshold``."""
 
 import pytest
-from shared_cli import files_in, load
+from shared_cli import files_in, load, whole_category
 
 from sklearn_ssimae.datasets import list_images
 
@@ -58,6 +58,12 @@ def test_what_old_and_new_threshold_rest_on(ssimae, photos, detector_file, tmp_p
     assert now == f"now: exceeded by {basis}"
 
 
+def test_a_whole_category(ssimae, photos, detector_file, tmp_path):
+    outcome = ssimae("threshold", detector_file, whole_category(photos, tmp_path), "-o", "d.skops")
+    assert outcome.status == 2
+    assert outcome.error.endswith(f"probably {str(tmp_path / 'grid/train/good')!r}.")
+
+
 def test_the_same_file(ssimae, detector_file, tmp_path):
     file = tmp_path / "detector.skops"
     file.write_bytes(detector_file.read_bytes())
@@ -72,16 +78,16 @@ def test_the_same_file(ssimae, detector_file, tmp_path):
         ([], "Give either GOOD_DIR"),
         (["good", "--value", "1"], "Give either GOOD_DIR"),
         (["--value", "1", "--false-alarm-rate", "0.1"], "--false-alarm-rate needs GOOD_DIR"),
-        (["--value", "high"], "'high' is no finite number"),
-        (["--value", "inf"], "'inf' is no finite number"),
-        (["--value", "2,5"], "'2,5' is no finite number: write 2.5"),
-        (["good", "--false-alarm-rate", "0,01"], "'0,01' is no finite number: write 0.01"),
-        (["good", "--false-alarm-rate", "1%"], "'1%' is no number between 0 and 1: write 0.01"),
+        (["--value", "high"], "'high' is not a finite number"),
+        (["--value", "inf"], "'inf' is not a finite number"),
+        (["--value", "2,5"], "'2,5' is not a finite number: write 2.5"),
+        (["good", "--false-alarm-rate", "0,01"], "'0,01' is not a finite number: write 0.01"),
+        (["good", "--false-alarm-rate", "1%"], "'1%' is not a number between 0 and 1: write 0.01"),
         (
             ["good", "--false-alarm-rate", "0,5 %"],
-            "'0,5 %' is no number between 0 and 1: write 0.0",
+            "'0,5 %' is not a number between 0 and 1: write 0.0",
         ),
-        (["good", "--false-alarm-rate", "high%"], "'high%' is no number between 0 and 1"),
+        (["good", "--false-alarm-rate", "high%"], "'high%' is not a number between 0 and 1"),
         (["good", "--false-alarm-rate", "5"], "'5' is not between 0 and 1; 5 % is 0.05"),
         (["good", "--false-alarm-rate", "0"], "'0' is not between 0 and 1"),
         (["good", "--false-alarm-rate", "1"], "'1' is not between 0 and 1"),

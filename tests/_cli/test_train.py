@@ -9,7 +9,7 @@ import joblib
 import numpy as np
 import pytest
 from PIL import Image
-from shared_cli import CHEAPEST, files_in, load
+from shared_cli import CHEAPEST, files_in, load, whole_category
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_ssimae import (
@@ -64,7 +64,7 @@ def test_what_comes_next_and_what_the_threshold_rests_on(ssimae, photos, tmp_pat
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--minutes", "1,5"], "'1,5' is no finite number: write 1.5"),
+        (["--minutes", "1,5"], "'1,5' is not a finite number: write 1.5"),
         (["--set", "scale=0,5"], "--set scale=0,5: write scale=0.5"),
     ],
 )
@@ -267,12 +267,21 @@ def test_minutes_and_a_damaged_checkpoint(ssimae, photos, tmp_path):
         (["--set", "qqq=1"], "no parameter 'qqq'. Is it one of aggregate, "),
         (["--set", "scale"], "--set takes NAME=VALUE, got 'scale'"),
         (["--set", "scale=half"], "'scale' parameter of SSIMAutoencoderDetector must be a float"),
-        (["--minutes", "long"], "'long' is no finite number"),
-        (["--minutes", "nan"], "'nan' is no finite number"),
+        (["--minutes", "long"], "'long' is not a finite number"),
+        (["--minutes", "nan"], "'nan' is not a finite number"),
         (["--minutes", "0"], "'0' is not above 0"),
         (["--minutes", "1", "--set", "max_iter=3"], "--minutes chooses max_iter"),
         (["--minutes", "1", "--checkpoint", "."], "--minutes needs the name of a file"),
         (["--detector", "gan"], "invalid choice: 'gan'"),
+        (["--region", "nowhere.png"], "nowhere.png"),
+        (["--region", "a.png", "--set", "region=b.png"], "--region and --set region=...: give one"),
+        (["--min-area", "3", "--set", "min_area=3"], "--min-area and --set min_area=...: give one"),
+        (["--min-area", "-3"], "'-3' is below 0"),
+        (["--ignore-border", "1", "2"], "takes one number, or four (TOP RIGHT BOTTOM LEFT), got 2"),
+        (["--ignore-border", "-1"], "'-1' is below 0"),
+        (["--ignore-border", "0.5"], "'0.5' is no whole number"),
+        (["--ignore-border", "24"], "24 leaves nothing of the 48 x 56 pixels of the images."),
+        (["--ignore-border", "0", "60", "0", "0"], "0 60 0 0 leaves nothing of the 48 x 56 pixels"),
     ],
 )
 def test_bad_options(ssimae, photos, tmp_path, more, message):
@@ -311,13 +320,21 @@ def test_folder_that_cannot_be_written(ssimae, photos, tmp_path, monkeypatch):
     assert outcome.output == ""
 
 
+def test_a_whole_category(ssimae, photos, tmp_path):
+    category, file = whole_category(photos, tmp_path), tmp_path / "d.skops"
+    outcome = ssimae("train", category, "-o", file, *CHEAP)
+    assert outcome.status == 2
+    assert outcome.error.endswith(f"probably {str(category / 'train/good')!r}.")
+    assert not file.exists()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (None, "There is no folder"),
         ({}, "holds no images"),
         ({"notes.txt": b"12"}, "holds no images"),
-        ({"0.png": b"no image"}, "cannot be read"),
+        ({"0.png": b"no image"}, "0.png is not a readable image"),
     ],
     ids=["missing", "empty", "no images", "damaged"],
 )
@@ -352,3 +369,70 @@ def test_skops_is_missing(ssimae, photos, tmp_path, monkeypatch):
     assert "Run pip install skops, or, " in outcome.error
     assert 'pip install -e ".[skops]"' in outcome.error
     assert outcome.output == ""
+
+
+# Regions ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def region_file(tmp_path):
+    """White but for 6 columns at the left."""
+    mask = np.full((48, 56), 255, np.uint8)
+    mask[:, :6] = 0
+    path = tmp_path / "region.png"
+    Image.fromarray(mask).save(path)
+    return path
+
+
+def box(top, right, bottom, left):
+    inside = np.zeros((48, 56), dtype=bool)
+    inside[top : 48 - bottom, left : 56 - right] = True
+    return inside
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (["--region", "{}"], box(0, 0, 0, 6)),
+        (["--set", "region={}"], box(0, 0, 0, 6)),
+        (["--ignore-border", "2"], box(2, 2, 2, 2)),
+        (["--ignore-border", "1", "2", "3", "4"], box(1, 2, 3, 4)),
+        (["--ignore-border", "1", "2", "3", "4", "--region", "{}"], box(1, 2, 3, 6)),
+    ],
+)
+def test_a_region(ssimae, photos, tmp_path, region_file, more, expected):
+    """The file holds it; the path that it came from is not needed again."""
+    file = tmp_path / "detector.skops"
+    more = [text.format(region_file) for text in more]
+    outcome = ssimae("train", photos / "good", "-o", file, *CHEAP, *more, "--min-area", "3")
+    assert outcome.status == 0
+    region_file.unlink()
+    detector = load(file)
+    np.testing.assert_array_equal(detector.region_, expected)
+    assert detector.min_area == 3
+    lines = dict(
+        line.split(":", 1) for line in ssimae("info", file).output.splitlines() if ":" in line
+    )
+    assert lines["region"].strip() == f"{100 * expected.mean():.3g} % of 48 x 56 pixels"
+    assert lines["min_area"].strip() == "3 pixels"
+    assert "region" not in lines["set"] and "min_area" not in lines["set"]
+
+
+def test_a_region_of_which_the_border_leaves_nothing(ssimae, photos, tmp_path, region_file):
+    arguments = ("train", photos / "good", "-o", tmp_path / "d.skops", "--region", region_file)
+    outcome = ssimae(*arguments, "--ignore-border", "0", "50", "0", "0")
+    assert "leaves nothing of the 48 x 56 pixels of the images and of the region." in outcome.error
+    Image.new("L", (9, 7), 255).save(region_file)
+    outcome = ssimae(*arguments, "--ignore-border", "1")
+    assert "The region has 7 x 9 pixels, and the first image 48 x 56" in outcome.error
+
+
+def test_images_of_several_sizes_have_no_border_to_ignore(ssimae, tmp_path):
+    folder = tmp_path / "good"
+    folder.mkdir()
+    for side in (40, 48):
+        pixels = np.random.default_rng(side).integers(0, 255, (side, side), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{side}.png")
+    file = tmp_path / "d.skops"
+    outcome = ssimae("train", folder, "-o", file, *CHEAP, "--ignore-border", "1")
+    assert "A region is for images of one size" in outcome.error

@@ -32,7 +32,7 @@ detectors.append(skops.io.load("detector.skops", trusted=trusted))
 detectors.append(copy.deepcopy(detectors[0]))
 detectors.append(pickle.loads(pickle.dumps(detectors[0])))
 clone(detectors[0]).set_params(latent_dim=300)
-detectors[0].threshold_, detectors[0].border_profile_, repr(detectors[0]), dir(detectors[0])
+detectors[0].threshold_, repr(detectors[0]), dir(detectors[0])
 X = np.load("images.npy")
 child = os.fork()
 if child == 0:

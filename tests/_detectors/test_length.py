@@ -80,7 +80,7 @@ def test_a_hard_material_trains_longer_but_with_features(cls, monkeypatch, capsy
     assert detector.n_iter_ == len(detector.loss_curve_) == lengthened(cls)
     assert np.isfinite(detector.score_samples(IMAGES)).all()
     output = capsys.readouterr().out
-    line = "9 epochs in place of 5: 21% of the mean image's residual is left, more than 20%"
+    line = "9 epochs instead of 5: 21% of the mean image's residual is left, more than 20%"
     assert output.count(line) == (cls is not FMAEDetector)
     assert "epoch 3/5," in output and f"epoch 4/{lengthened(cls)}," in output
 
@@ -233,7 +233,7 @@ def test_a_fit_that_is_stopped_when_it_is_judged_is_not_lengthened(monkeypatch, 
     let_remain(monkeypatch, 0.9)
     detector = open_ended(verbose=1).set_callbacks(Watching(stop_after=JUDGED_AFTER))
     assert detector.fit(IMAGES).n_iter_ == JUDGED_AFTER
-    assert "in place of" not in capsys.readouterr().out
+    assert "instead of" not in capsys.readouterr().out
 
 
 def test_processes_agree(monkeypatch):

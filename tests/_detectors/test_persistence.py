@@ -245,3 +245,18 @@ def test_a_changed_bit_in_a_skops_file_is_found(l2_detector):
     content[len(content) // 2] ^= 1
     with pytest.raises(Exception, match="CRC"):
         skops.io.loads(bytes(content), trusted=trusted)
+
+
+@pytest.mark.parametrize("mode", ["r", "r+", "c"])
+def test_memory_mapped(fitted, mode, tmp_path):
+    """No warning of arrays that cannot be written to, which torch gives once a process."""
+    joblib.dump(fitted, tmp_path / "detector.joblib")
+    images = np.stack([data.grass()[9 * i : 9 * i + 24, 30:60] for i in range(3)])
+    images.flags.writeable = False
+    torch.set_warn_always(True)
+    try:
+        detector = joblib.load(tmp_path / "detector.joblib", mmap_mode=mode)
+        assert_array_equal(detector.transform(images), fitted.transform(images))
+        detector.fit_threshold(images)
+    finally:
+        torch.set_warn_always(False)

@@ -306,7 +306,7 @@ def test_parameters_changed_after_fit(params):
     assert_array_equal(detector.transform(X), maps)
     for refit in (detector.fit, detector.partial_fit):
         name, value = next(iter(params.items()))
-        with pytest.raises(ValueError, match=f"cannot go on with {name}={value}"):
+        with pytest.raises(ValueError, match=f"cannot continue with {name}={value}"):
             refit(X)
         assert_array_equal(detector.transform(X), maps)
     detector.set_params(warm_start=False).fit(X)

@@ -1,12 +1,16 @@
+import io
 import pathlib
+import threading
+import warnings
 
 import numpy as np
 import pytest
+import tifffile
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from skimage import data
 
-from sklearn_ssimae._images import files
+from sklearn_ssimae._images import files, values
 from sklearn_ssimae._images.collection import sequence_of_images
 from sklearn_ssimae._images.values import resolve_data_range, to_tensor
 
@@ -95,7 +99,7 @@ def test_float_tiff(tmp_path):
 def test_float_tiff_with_nan_is_named(tmp_path):
     pixels = np.full((4, 4), np.nan, np.float32)
     path = save(pixels, tmp_path / "nan.tif")
-    with pytest.raises(ValueError, match=r"image 0 .*nan\.tif.*NaN"):
+    with pytest.raises(ValueError, match=r"nan\.tif: .*NaN"):
         read(path)
 
 
@@ -124,16 +128,16 @@ def test_contents_and_not_the_name_tell_the_format(tmp_path):
 
 def test_files_are_opened_when_asked_for(tmp_path, monkeypatch):
     opened = []
-    pillow_open = Image.open
+    identified = files._identified
 
-    def counting_open(path, *args, **kwargs):
-        opened.append(pathlib.Path(path).name)
-        return pillow_open(path, *args, **kwargs)
+    def counting(file, name):
+        opened.append(pathlib.Path(name).name)
+        return identified(file, name)
 
-    monkeypatch.setattr(files.Image, "open", counting_open)
+    monkeypatch.setattr(files, "_identified", counting)
     images = sequence_of_images([save(GREY, tmp_path / f"{i}.png") for i in range(4)])
     chosen = images.take(np.array([3, 1]))
-    assert len(images) == 4 and images.name(2).startswith("image 2")
+    assert len(images) == 4 and images.name(2).endswith("2.png")
     assert opened == []
     _ = images[2]
     assert opened == ["2.png"]
@@ -150,3 +154,96 @@ def test_files_are_closed(tmp_path):
     for _ in range(3):
         read(path)
     path.unlink()
+
+
+# Large files --------------------------------------------------------------------------
+
+LARGE = {
+    "grey.png": (GREY, {}),
+    "colour.png": (COLOUR, {}),
+    "colour.jpg": (COLOUR, {}),
+    "grey.bmp": (GREY, {}),
+    "raw.tif": (GREY, {}),
+    "packed.tif": (GREY, {"compression": "tiff_adobe_deflate"}),
+    "lzw.tif": (COLOUR, {"compression": "tiff_lzw"}),
+    "one bit.tif": (GREY > 100, {"compression": "group4"}),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize("limit", [100, 500])  # refused and warned of by Pillow: 720 pixels
+def test_files_are_read_whatever_their_size(name, limit, tmp_path, monkeypatch):
+    image, options = LARGE[name]
+    path = save(image, tmp_path / name, **options)
+    expected = read(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_array_equal(read(path), expected)
+        assert files.read_size(path) == image.shape[:2]
+    assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_pictures_are_read_whatever_their_size(tmp_path, monkeypatch):
+    path = save(GREY, tmp_path / "lzw.tif", compression="tiff_lzw")
+    with Image.open(path) as picture:
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+        assert_array_equal(sequence_of_images([picture])[0][..., 0], GREY)
+
+
+def test_other_threads_keep_the_limit_of_pillow(tmp_path, monkeypatch):
+    """While large files are read, a stranger's file is refused elsewhere."""
+    path = save(GREY, tmp_path / "grey.png")
+    content = path.read_bytes()
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    images = sequence_of_images([path])
+    reading = threading.Thread(target=lambda: [images[0] for _ in range(50)])
+    reading.start()
+    n_refused = 0
+    while reading.is_alive() or n_refused == 0:
+        with pytest.raises(Image.DecompressionBombError):
+            Image.open(io.BytesIO(content))
+        n_refused += 1
+    reading.join()
+
+
+def test_what_pillow_refuses_itself_is_named(tmp_path, monkeypatch):
+    path = save(COLOUR, tmp_path / "large.webp", lossless=True)
+    assert_array_equal(read(path), COLOUR)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(OSError, match=r"large\.webp has more pixels than .*PNG or TIFF"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "options"),
+    [
+        (GREY, {"compression": "zlib", "predictor": True}),
+        (GREY, {"tile": (16, 16)}),
+        (GREY.astype(np.uint16) * 257, {"rowsperstrip": 4}),
+        (COLOUR, {"photometric": "rgb", "compression": "zlib", "rowsperstrip": 5}),
+        (COLOUR.transpose(2, 0, 1), {"photometric": "rgb", "planarconfig": "separate"}),
+        (GREY, {"photometric": "miniswhite"}),
+    ],
+    ids=["predictor", "tiles", "16 bits", "strips", "planes", "white is 0"],
+)
+def test_large_tiff_files_are_read_as_small_ones(pixels, options, tmp_path, monkeypatch):
+    path = tmp_path / "image.tif"
+    tifffile.imwrite(path, pixels, **options)
+    expected = read(path)
+    monkeypatch.setattr(files, "_LARGE", 100)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    image = read(path)
+    assert image.dtype == expected.dtype
+    assert_array_equal(image, expected)
+
+
+@pytest.mark.parametrize("image", [GREY[..., None], COLOUR, COLOUR / 255])
+@pytest.mark.parametrize("scale", [0.1, 0.37, 0.5, 1.0, 1.5])
+def test_bands_change_no_bit(image, scale, monkeypatch):
+    data_range = (0, 1) if image.dtype == float else (0, 255)
+    whole = to_tensor(image, data_range, scale)
+    monkeypatch.setattr(values, "_BAND", 7 * 30 * image.shape[2])
+    assert_array_equal(to_tensor(image, data_range, scale), whole)
+    expected = ((image - data_range[0]) / data_range[1]).transpose(2, 0, 1).mean()
+    assert_allclose(whole.mean(), expected, rtol=0.02)

@@ -1,5 +1,7 @@
 """What X may be, and what is refused: the same for all that takes images."""
 
+import os
+import pathlib
 import zlib
 
 import numpy as np
@@ -83,6 +85,11 @@ def test_one_image_is_refused(fitted, learnt):
     assert fitted[learnt].predict(STACK[0][None]).shape == (1,)
 
 
+def test_one_image_in_place_of_rows_is_named():
+    with pytest.warns(UserWarning, match=r"\(64, 90\) and is read as 64 images.*X\[None\]"):
+        cheap(smoothing=1.0, max_iter=1).fit(data.grass()[:64, :90])
+
+
 def test_rows_after_rows(fitted):
     rows = STACK.reshape(6, -1)
     detector = cheap(smoothing=1.0, image_shape=(20, 24)).fit(rows)
@@ -152,6 +159,30 @@ def test_refused_containers(fitted, name):
             method(REFUSED[name]())
 
 
+@pytest.mark.parametrize("X", [[], (), np.array([]), pd.Series([], dtype=object)])
+def test_nothing_is_refused(fitted, X):
+    for method in (L2AutoencoderDetector().fit, fitted["bytes"].predict, ResidualThresholder().fit):
+        with pytest.raises(ValueError, match=r"X is an empty \w+\. .*no file matched"):
+            method(X)
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        [b"a.png"],
+        (b"a.png",),
+        np.array([b"a.png"]),
+        np.array([b"a.png"], dtype=object),
+        pd.Series([b"a.png"]),
+        pd.DataFrame({"path": [b"a.png"]}),
+    ],
+)
+def test_bytes_are_refused(fitted, X):
+    for method in (L2AutoencoderDetector().fit, fitted["bytes"].predict):
+        with pytest.raises(TypeError, match=r"X holds bytes objects.*os\.fsdecode.*BytesIO"):
+            method(X)
+
+
 def test_containers_of_paths(fitted, tmp_path):
     paths = [tmp_path / f"{i}.png" for i in range(2)]
     for path, image in zip(paths, STACK, strict=False):
@@ -166,11 +197,11 @@ def test_containers_of_paths(fitted, tmp_path):
         fitted["bytes"].transform(names.assign(n=1))
 
 
-@pytest.mark.parametrize("as_text", [False, True])
-def test_paths_of_masks_are_refused(tmp_path, as_text):
-    y = [tmp_path / "a.png", tmp_path / "b.png"]
+@pytest.mark.parametrize("make", [pathlib.Path, str, os.fsencode])
+def test_paths_of_masks_are_refused(tmp_path, make):
+    y = [make(tmp_path / "a.png"), make(tmp_path / "b.png")]
     with pytest.raises(ValueError, match=r"y\[0\] is a path, .*Give the masks themselves"):
-        good_images([str(path) for path in y] if as_text else y, 2)
+        good_images(y, 2)
 
 
 # Files and pictures -------------------------------------------------------------------
@@ -196,7 +227,7 @@ def test_several_pages_are_refused(tmp_path, suffix):
     path = tmp_path / f"pages.{suffix}"
     first, *others = (Image.fromarray(image) for image in STACK)
     first.save(path, save_all=True, append_images=others)
-    with pytest.raises(OSError, match=r"image 0 .*6 pages.*ImageSequence.*tifffile"):
+    with pytest.raises(OSError, match=r"pages\.\w+ is not .*6 pages.*ImageSequence.*tifffile"):
         _ = sequence_of_images([path])[0]
 
 

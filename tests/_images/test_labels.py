@@ -1,17 +1,22 @@
 import math
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.exceptions import UndefinedMetricWarning
+from shared import cheap
+from sklearn.exceptions import ConvergenceWarning, UndefinedMetricWarning
 from sklearn.metrics import roc_auc_score
 from sklearn.utils.estimator_checks import _NotAnArray
 
+from sklearn_ssimae import ResidualThresholder
 from sklearn_ssimae._images.labels import (
     check_mask_shapes,
     good_images,
     in_shape_of,
     is_masks,
+    learnable,
+    masks_of_rows,
     score_maps,
 )
 
@@ -177,3 +182,83 @@ def test_score_of_one_class_is_nan_and_states_the_convention(y):
 def test_score_of_masks_without_defects_is_nan():
     with pytest.warns(UndefinedMetricWarning, match="0 defect pixels"):
         assert math.isnan(score_maps(np.ones((3, 2, 2)), np.zeros((3, 2, 2))))
+
+
+# Masks as rows, labels 0 and 1 ---------------------------------------------------------
+
+ROWS = STACK.reshape(3, 20)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, float])
+@pytest.mark.parametrize(
+    "maps",
+    [np.ones((3, 20)), np.ones((3, 4, 5)), np.ones((3, 4, 5, 3)), list(np.ones((3, 4, 5)))],
+    ids=["rows", "stack", "colour", "list"],
+)
+def test_binary_rows_are_masks(dtype, maps):
+    assert learnable(ROWS.astype(dtype), maps).tolist() == [True, False, True]
+    assert learnable(pd.DataFrame(ROWS), maps).tolist() == [True, False, True]
+
+
+def test_binary_rows_of_all_channels_are_masks():
+    rows = np.zeros((3, 60), np.uint8)
+    rows[1, 7] = 1
+    masks = masks_of_rows(rows, np.ones((3, 4, 5, 3)))
+    assert masks.shape == (3, 4, 5)
+    assert np.argwhere(masks).tolist() == [[1, 0, 2]]
+
+
+@pytest.mark.parametrize(
+    "y", [2 * ROWS.astype(int), ROWS - 0.5, ROWS[:, 1:], np.ones((3, 1)), -1 * ROWS]
+)
+def test_other_tables_mark_nothing(y):
+    assert learnable(y, np.ones((3, 20))).tolist() == [True, True, True]
+
+
+def test_score_of_masks_as_rows():
+    maps = np.random.default_rng(0).random((3, 4, 5))
+    expected = roc_auc_score(STACK.ravel(), maps.ravel())
+    for X in (maps, maps.reshape(3, 20), list(maps)):
+        assert score_maps(X, ROWS) == pytest.approx(expected)
+
+
+def test_masks_as_rows_are_not_learnt_from():
+    images = np.random.default_rng(0).random((4, 20, 20))
+    masks = np.zeros((4, 400), bool)
+    masks[2, 50:90] = True
+    detector = cheap(max_iter=1, smoothing=1.0, threshold=1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for X in (images.reshape(4, -1), images):
+            assert detector.fit(X, masks).trained_on_["n_images"] == 3
+    assert 0 <= detector.score(images, masks) <= 1
+    maps = np.ones((3, 4, 5))
+    maps[1] = 7
+    assert ResidualThresholder(strategy="max").fit(maps.reshape(3, 20), ROWS).threshold_ == 1
+
+
+@pytest.mark.parametrize("y", [[0, 1, 0], [True, False, True], np.array([0.0, 1, 1])])
+@pytest.mark.parametrize(
+    "maps", [np.ones((3, 8, 8)), np.ones((3, 64)), ["a.png", "b.png", "c.png"]]
+)
+def test_zeros_and_ones_are_no_marks(y, maps):
+    with pytest.warns(UserWarning, match=r"labels 0 and 1, and neither marks a defect.*-1"):
+        assert learnable(y, maps).all()
+
+
+@pytest.mark.parametrize(
+    ("y", "shape"),
+    [
+        ([0, 1, 2], (3, 64)),
+        ([1, 1, 1], (3, 64)),
+        ([0, 0, 0], (3, 64)),
+        ([1, -1, 0], (3, 64)),
+        (["0", "1", "0"], (3, 64)),
+        (None, (3, 64)),
+        # Tables of a few features are no images; their labels are classes.
+        ([0, 1, 0], (3, 10)),
+    ],
+)
+def test_no_word_of_other_labels(y, shape):
+    expected = [label != -1 for label in (y or [0] * 3)]
+    assert learnable(y, np.ones(shape)).tolist() == expected

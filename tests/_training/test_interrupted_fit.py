@@ -221,7 +221,7 @@ def test_images_that_vanish(cls, threshold, files):
     detector = cheap(cls, threshold=threshold, contamination=0.01, max_iter=9)
     gone, rest = files[2:], files[:2]
     detector.set_callbacks(Vanishing(gone, epoch=2))
-    with pytest.raises(FileNotFoundError, match=r"image \d is gone: .*\d\.png"):
+    with pytest.raises(FileNotFoundError, match=r"\d\.png is gone"):
         detector.fit(files)
     # The epoch that found it out was not the one after: images stay in memory for an epoch.
     assert detector.n_iter_ == len(detector.loss_curve_) >= 2

@@ -259,7 +259,7 @@ def test_fit_from_files_repeats_itself_and_leaves_no_thread(files):
 def test_a_damaged_file_is_named_and_no_thread_is_left(files):
     for path in files[::3]:
         path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(OSError, match=r"image \d+ cannot be read: .*\d+\.png"):
+    with pytest.raises(OSError, match=r"\d+\.png is not a readable image"):
         cheap(max_iter=40).fit(files)
     assert threads() == []
 

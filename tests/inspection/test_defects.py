@@ -50,6 +50,16 @@ def test_rows_are_those_of_the_masks(detector):
         assert peak == pytest.approx(-detector.score_samples(X)[index])
 
 
+@pytest.mark.parametrize("below", [True, False])
+def test_a_peak_next_to_the_threshold(detector, below):
+    """What is a defect in the mask is one in the table: maps are float32, thresholds float64."""
+    X = texture(1, 32, 40).astype(np.float32)
+    peak = float(detector.transform(X).max())
+    detector.set_params(threshold=float(np.nextafter(peak, -np.inf if below else np.inf)))
+    assert detector.segment(X).any() == below
+    assert len(find_defects(detector, X)["area"]) == below
+
+
 def test_nothing_found_is_an_empty_table(detector):
     detector.set_params(threshold=1e9)
     table = find_defects(detector, texture(2, 32, 40))

@@ -7,6 +7,7 @@ import sys
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from PIL import Image
 from shared import cheap
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import auc, roc_curve
@@ -70,6 +71,25 @@ class TestResidualMapDisplay:
             np.testing.assert_array_equal(pixels(row[2]), maps[i])
             found = pixels(row[3], layer=1)[..., 3] > 0
             np.testing.assert_array_equal(found, detector.segment(images)[i])
+
+    def test_what_does_not_count_is_darkened(self, images, tmp_path):
+        """Outside the region and, of files, where they are transparent; the map is 0 there."""
+        region = np.ones((20, 24), dtype=bool)
+        region[:4] = False
+        alpha = np.full((20, 24), 255, np.uint8)
+        alpha[:, 20:] = 0
+        paths = [tmp_path / "clear.png", tmp_path / "whole.png"]
+        Image.fromarray(np.dstack([images[0], alpha]), "LA").save(paths[0])
+        Image.fromarray(images[1]).save(paths[1])
+        detector = fitted(images, region=region)
+        display = ResidualMapDisplay.from_estimator(detector, paths)
+        np.testing.assert_array_equal(display.counts, [region & (alpha > 0), region])
+        for index, counts in enumerate(display.counts):
+            light = np.where(counts, 1, 0.5)
+            row = display.axes_[index]
+            np.testing.assert_allclose(pixels(row[0]), images[index] / 255 * light)
+            np.testing.assert_array_equal(pixels(row[2]), detector.transform(paths)[index])
+            assert not pixels(row[2])[~counts].any()
 
     def test_one_colour_scale(self, images):
         detector = fitted(images)

@@ -469,3 +469,38 @@ class TestErrors:
         with pytest.raises(KeyboardInterrupt):
             write_report(path, detector, IMAGES)
         assert not list(path.parent.iterdir())
+
+
+# Pixels that do not count -------------------------------------------------------------
+
+
+def test_what_lies_outside_the_region_is_darkened(path):
+    region = np.zeros(IMAGES.shape[1:], dtype=bool)
+    region[:, 16:] = True
+    detector = fitted(IMAGES[::2], region=region)
+    write_report(path, detector, IMAGES[:1])
+    _, [(_, card)] = read_report(path)
+    photo, given = picture(card["photo"])[..., 0], IMAGES[0] / 255
+    assert photo[:, :14].mean() == pytest.approx(given[:, :14].mean() / 2, rel=0.03)
+    assert photo[:, 18:].mean() == pytest.approx(given[:, 18:].mean(), rel=0.03)
+    share = "66.7 % of the image; the rest does not count and is darkened"
+    assert " ".join(facts_of(path)["Region"].split()) == share
+
+
+def test_transparent_pixels_are_darkened(path, detector, tmp_path):
+    file = tmp_path / "image.png"
+    alpha = np.full(IMAGES.shape[1:], 255, np.uint8)
+    alpha[:, :16] = 0
+    Image.fromarray(np.dstack([IMAGES[0]] * 3 + [alpha]), "RGBA").convert("LA").save(file)
+    write_report(path, detector, [str(file)])
+    _, [(_, card)] = read_report(path)
+    photo = picture(card["photo"])[..., 0]
+    assert photo[:, :14].mean() == pytest.approx(IMAGES[0, :, :14].mean() / 255 / 2, rel=0.05)
+    facts = facts_of(path)
+    assert facts["Transparent pixels"] == "do not count and are darkened"
+    assert "Region" not in facts
+
+
+def test_all_pixels_count(path, detector):
+    write_report(path, detector, IMAGES[:1])
+    assert not {"Region", "Transparent pixels"} & facts_of(path).keys()

@@ -40,13 +40,3 @@ def test_maps_and_reconstructions(make, parameters, form):
         np.testing.assert_allclose(
             reconstruction.reshape(redrawn.shape), redrawn, rtol=1e-5, atol=1e-4
         )
-
-
-def test_a_second_look_leaves_the_reconstruction_of_the_first():
-    detector = fitted(IMAGES[::2])
-    detector._calibration.level = detector.threshold_ / 2
-    for index, found in enumerate(see(detector, detector._check_fitted_input(IMAGES))):
-        image = IMAGES[index : index + 1]
-        np.testing.assert_allclose(found.residual, detector.transform(image)[0], rtol=1e-5)
-        redrawn = detector.reconstruct(image)[0]
-        np.testing.assert_allclose(found.reconstruction(detector)[..., 0], redrawn, atol=1e-3)

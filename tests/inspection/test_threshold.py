@@ -96,7 +96,7 @@ def test_what_holds_a_detector(detector, images, wrap):
     }[wrap]()
     display = ThresholdDisplay.from_estimator(estimator, images[::2], images[1::2])
     np.testing.assert_array_equal(display.good_scores, detector.score_samples(images[::2]))
-    assert display.unit == "times what good material shows"
+    assert display.unit == "times the residual of good images"
     if wrap == "thresholder":
         assert display.threshold == estimator[-1].threshold_ == -display.good_scores.min()
     else:
@@ -142,9 +142,9 @@ def test_refuses_scores(scores):
 @pytest.mark.parametrize(
     ("make", "residual", "unit"),
     [
-        (L2AutoencoderDetector, "relative", "times what good material shows"),
+        (L2AutoencoderDetector, "relative", "times the residual of good images"),
         (L2AutoencoderDetector, "plain", "residual"),
-        (VAEDetector, "relative", "difference from what good material shows"),
+        (VAEDetector, "relative", "difference from the residual of good images"),
         (VAEDetector, "plain", "residual, a logarithm"),
     ],
 )

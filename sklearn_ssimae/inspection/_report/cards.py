@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sklearn_ssimae._images.collection import ImageCollection
-from sklearn_ssimae.inspection._plotting import visible
+from sklearn_ssimae.inspection._plotting import dimmed, visible
 from sklearn_ssimae.inspection._report.images import (
     FINEST,
     encode,
@@ -96,6 +96,8 @@ class Gathering:
     scores : list of float
     on_defect : list of float or None
         The largest residual on the true defect; None where there is no mask or no defect.
+    is_dimmed : bool
+        Whether an image has pixels that do not count.
     """
 
     def __init__(self, detector: Any, max_images: int = MAX_IMAGES) -> None:
@@ -104,6 +106,7 @@ class Gathering:
         self._heap: list[tuple[float, int, Card]] = []
         self.scores: list[float] = []
         self.on_defect: list[float | None] = []
+        self.is_dimmed = False
 
     @property
     def has_defect(self) -> list[bool]:
@@ -115,6 +118,7 @@ class Gathering:
         residual = seen.residual
         score, number = float(residual.max()), len(self.scores)
         self.scores.append(score)
+        self.is_dimmed |= seen.counts is not None
         has_defect = mask is not None and mask.any()
         self.on_defect.append(float(residual[mask].max()) if has_defect else None)
         if len(self._heap) == self._max_images and score <= self._heap[0][0]:
@@ -137,7 +141,7 @@ class Gathering:
         mask: np.ndarray | None,
     ) -> Card:
         residual = seen.residual
-        photo = visible(seen.image, self._detector.data_range_)
+        photo = dimmed(visible(seen.image, self._detector.data_range_), seen.counts)
         picture = encode(photo, _PHOTO_BYTES)
         regions = find_regions(residual, self._detector.threshold_)
         parts = [] if picture.fineness == FINEST else parts_to_keep(residual, regions, mask)

@@ -71,7 +71,7 @@ default=None
     Raises
     ------
     TypeError
-        When the detector is none of this package.
+        If the detector is not one of this package.
     ValueError
         When there are no images, for masks that do not belong to them, and for whatever the
         detector refuses.
@@ -87,6 +87,8 @@ default=None
     Photographs, reconstructions and the colours of the maps are rounded. An image whose longer
     side exceeds 320 pixels is outlined in blocks of pixels: a block is a defect if one of its
     pixels is.
+
+    Pixels that do not count, outside the detector's `region_` or transparent, are darkened.
 
     A photograph is kept with at most 640 pixels a side and in 18 kB. Where that leaves something
     out, the parts around regions above the detector's threshold and around true defects are kept
@@ -204,6 +206,8 @@ def make_page(
         cards=rows_of(cards, scale, names),
         n_shown=len(cards),
         has_masks=has_masks,
+        region_share=None if detector.region_ is None else float(detector.region_.mean()),
+        is_dimmed=gathering.is_dimmed,
     )
 
 

@@ -22,6 +22,8 @@ class Seen:
     Parameters
     ----------
     image : ndarray of shape (h, w, c)
+    counts : bool ndarray of shape (h, w) or None
+        Which of its pixels count; None for all.
     residual : ndarray of shape (h, w)
         Its map.
     values : Tensor of shape (c, h', w') or None
@@ -30,6 +32,7 @@ class Seen:
     """
 
     image: np.ndarray
+    counts: np.ndarray | None
     residual: np.ndarray
     values: Tensor | None
 
@@ -49,4 +52,4 @@ def see(detector: Any, images: ImageCollection) -> Iterator[Seen]:
     """Each image with its map, as `transform` gives it, and what its reconstruction needs."""
     are_reconstructions = detector._make_comparison().averages_reconstructions
     for given, residual, values in detector._maps_and_values(images):
-        yield Seen(given.image, residual, values if are_reconstructions else None)
+        yield Seen(given.image, given.counts, residual, values if are_reconstructions else None)

@@ -183,8 +183,9 @@ function paintView() {
   stroke(found, "rgb(0 0 0 / 55%)", 5);
   stroke(found, "#ff8a3c", 2.5);
   if (truth) {
-    stroke(truth, "#ffffff", 4);
-    stroke(truth, "#0072b2", 3, [8, 5]);
+    // Where both run along the same pixels, the solid one is seen in the gaps.
+    stroke(truth, "#ffffff", 5, [8, 8]);
+    stroke(truth, "#0072b2", 3, [8, 8]);
   }
   if (hasRegions()) numberRegions(context, ratio);
 }
