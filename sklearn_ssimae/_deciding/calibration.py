@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain, repeat
 from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -25,8 +26,8 @@ from sklearn_ssimae._maps.making import MapMaker
 from sklearn_ssimae._maps.settings import MapSettings
 from sklearn_ssimae.datasets._drawing import MIN_SIDE
 
-# Pixels of whole images, at most, and images, at least, that all is learnt from.
-_PIXELS = 2**26
+# Pixels of the whole images that profiles are learnt from, about, and the least number of images.
+_PIXELS = 2**24
 _LEAST_IMAGES = 5
 # A resized pixel of which so large a share counts counts.
 _WHOLLY = 1 - 1e-3
@@ -165,18 +166,22 @@ def calibrate(
             settings = replace(learnt.settings, **chosen)
             learnt = replace(learnt, settings=settings, table=choice.table)
     maps = _smooth_maps(maker, kept)
+    sample = _first(maps)
+    smooth = [kept_map.smooth for kept_map in sample]
     # The shape of the profiles is the same in what was trained on, which covers all places.
-    smooth = [kept_map.smooth for kept_map in maps]
     patch_size, logarithmic = maker.patch_size, maker.comparison.gives_logarithms
     axes = choose_axes(smooth, patch_size=patch_size, logarithmic=logarithmic)
     good = learn_good_material(smooth, axes, patch_size=patch_size, logarithmic=logarithmic)
-    judges = [good] * len(maps)
+    judges = [good] * len(sample)
     if any(axes):
         # What a profile of a place was learnt from lies closer to it than a further image.
         judges = goods_of_others(smooth, axes, patch_size=patch_size, logarithmic=logarithmic)
-    finishers = [maker.with_settings(good=judge if is_relative else None) for judge in judges]
-    judged = map(_good_maxima, finishers, maps)
-    maxima = [largest for largest in judged if largest is not None]
+    judged = chain(zip(judges, sample, strict=True), zip(repeat(good), maps, strict=False))
+    maxima = [
+        largest
+        for judge, kept_map in judged
+        if (largest := _good_maxima(maker, judge if is_relative else None, kept_map)) is not None
+    ]
     if not maxima:
         raise ValueError(
             "No pixel counts of the images that were kept from training: all are outside the "
@@ -194,30 +199,37 @@ def calibrate(
     )
 
 
-def _smooth_maps(maker: MapMaker, kept: KeptImages) -> list[KeptMap]:
-    """Those of the first images that together reach `_PIXELS`, and of some at least."""
-    maps: list[KeptMap] = []
-    n_pixels = 0
+def _smooth_maps(maker: MapMaker, kept: KeptImages) -> Iterator[KeptMap]:
     for (image, counts), planes, values in maker.reconstruct(maker.split(iter(kept))):
         residual = maker.compare(planes[None], values[None])
         smooth = smooth_counting(residual, counts, maker.settings.smoothing)
-        maps.append(KeptMap(image, unknown(smooth, counts)[0]))
-        n_pixels += smooth.numel()
-        if n_pixels >= _PIXELS and len(maps) >= _LEAST_IMAGES:
+        yield KeptMap(image, unknown(smooth, counts)[0])
+
+
+def _first(maps: Iterator[KeptMap]) -> list[KeptMap]:
+    """The first maps that together reach `_PIXELS`, and of some at least."""
+    first: list[KeptMap] = []
+    n_pixels = 0
+    for kept_map in maps:
+        first.append(kept_map)
+        n_pixels += kept_map.smooth.numel()
+        if n_pixels >= _PIXELS and len(first) >= _LEAST_IMAGES:
             break
-    return maps
+    return first
 
 
-def _good_maxima(finisher: MapMaker, kept_map: KeptMap) -> GoodMaxima | None:
+def _good_maxima(
+    maker: MapMaker, good: GoodMaterial | None, kept_map: KeptMap
+) -> GoodMaxima | None:
     """Those of what was kept of an image; None if nothing of it counts."""
     kept, smooth = kept_map
-    settings = finisher.settings
-    relative = smooth if settings.good is None else settings.good.relative(smooth)
+    finisher = maker.with_settings(good=good)
+    relative = smooth if good is None else good.relative(smooth)
     counts = ~relative.isnan()
     if (kept.box is not None and not counts[kept.box].any()) or not counts.any():
         return None
     filled = torch.where(counts, relative, torch.where(counts, relative, torch.inf).min())
-    opened = grey_opening(filled[None], settings.opening_diameter)
+    opened = grey_opening(filled[None], maker.settings.opening_diameter)
     is_inside = counts.to(relative)[None]
     if kept.box is None:
         opened, is_inside = resize(opened, kept.size), resize(is_inside, kept.size)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from sklearn_ssimae._maps.border import LEAST, QUANTILE, BorderProfile
+from sklearn_ssimae._maps.border import LEAST, BorderProfile
 from sklearn_ssimae._maps.good import GoodMaterial
 from sklearn_ssimae._maps.place import BOTH, COLUMNS, NO_AXES, ROWS, Axes, PlaceProfile
 
@@ -56,7 +56,7 @@ def choose_axes(maps: Sequence[Tensor], *, patch_size: int, logarithmic: bool) -
     -----
     By cross-validation: profiles that are learnt from some images are good if they lower the
     largest values of the others. An axis pays if the logarithm of an image's largest value over its
-    95 % quantile falls by 0.1 and by two standard errors of the mean over images.
+    median falls by 0.1 and by two standard errors of the mean over images.
     """
     if len(maps) < _LEAST_IMAGES or len({tuple(residual.shape) for residual in maps}) > 1:
         return NO_AXES
@@ -95,10 +95,10 @@ def goods_of_others(
 
 
 def _excess(residual: Tensor, *, logarithmic: bool) -> float:
-    """Logarithm of a map's largest value over its 95 % quantile; 0 if nothing of it counts."""
+    """Logarithm of a map's largest value over its median; 0 if nothing of it counts."""
     values = residual[~residual.isnan()].double().cpu().numpy()
     if len(values) == 0:
         return 0.0
-    ends = np.array([values.max(), np.quantile(values[::4], QUANTILE)])
+    ends = np.array([values.max(), np.median(values)])
     largest, ordinary = ends if logarithmic else np.log(ends.clip(LEAST))
     return float(largest - ordinary)

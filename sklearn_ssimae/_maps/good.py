@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from sklearn_ssimae._maps.border import BorderProfile
+from sklearn_ssimae._maps.border import LEAST, BorderProfile
 from sklearn_ssimae._maps.place import PlaceProfile
 
 
@@ -26,6 +26,8 @@ class GoodMaterial:
 
     def relative(self, smooth: Tensor) -> Tensor:
         """Maps (..., h, w) relative to good images; 1, of logarithms 0, is their 95 % quantile."""
+        if not self.border.logarithmic:
+            smooth = (smooth - LEAST).clamp(min=0)
         return self.border.relative(self.place.relative(smooth))
 
     def to_dict(self) -> dict[str, Any]:

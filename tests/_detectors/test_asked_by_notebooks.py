@@ -98,7 +98,7 @@ def test_what_was_not_learnt_is_not_there():
     assert_answers(detector, [name for name in FITTED if name not in missing])
     with pytest.raises(ValueError, match="No threshold was learnt"):
         detector.threshold_  # noqa: B018
-    with pytest.raises(ValueError, match="nothing was kept"):
+    with pytest.raises(ValueError, match="none were kept"):
         detector.transform(STACK)
     thresholder = ResidualThresholder(threshold=1.0).fit(STACK).set_params(threshold=None)
     assert {"threshold_", "offset_"}.isdisjoint(dir(thresholder))

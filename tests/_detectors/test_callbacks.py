@@ -200,6 +200,7 @@ def test_true_stops_training(in_pipeline):
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_keyboard_interrupt_keeps_the_network(cls, epoch):
     X, masks = surface()
+    labels = np.where(masks.any(axis=(1, 2)), -1, 1)
 
     def press_ctrl_c(current):
         if current == epoch:
@@ -208,7 +209,7 @@ def test_keyboard_interrupt_keeps_the_network(cls, epoch):
     recorder = Recorder(at_epoch_end=press_ctrl_c)
     detector = cheap(cls, max_iter=3, contamination=0.1).set_callbacks(recorder)
     with pytest.warns(ConvergenceWarning, match="interrupted"):
-        detector.fit(X, masks)
+        detector.fit(X, labels)
     assert detector.n_iter_ == len(detector.loss_curve_) == epoch
     assert recorder.events[-2:] == [f"end epoch {epoch}", "teardown"]
     assert torch.equal(weights(detector), recorder.weights[-1])
@@ -263,10 +264,11 @@ def test_training_goes_on_from_the_network_as_it_was(cls, method):
 
 def test_partial_fit_keeps_the_data_range_and_learns_from_good_images(cls):
     X, masks = surface()
-    detector = cheap(cls).partial_fit(3 * X, masks)
+    labels = np.where(masks.any(axis=(1, 2)), -1, 1)
+    detector = cheap(cls).partial_fit(3 * X, labels)
     data_range = detector.data_range_
     assert data_range != (0, 1)
-    detector.partial_fit(X, masks)
+    detector.partial_fit(X, labels)
     of_good = cheap(cls).partial_fit(3 * X[1::2]).partial_fit(X[1::2])
     assert detector.data_range_ == of_good.data_range_ == data_range
     assert torch.equal(weights(detector), weights(of_good))

@@ -31,7 +31,7 @@ def test_a_tenth_is_kept(n_images, n_kept, capsys):
     """The threshold says how many images it rests on."""
     cheap(verbose=1).fit(texture(n_images, 20, 20))
     noun = "image" if n_kept == 1 else "images"
-    assert f"residuals of {n_kept} good {noun}\n" in capsys.readouterr().out
+    assert f"residuals of {n_kept} good {noun}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("n_images", [1, 3, 10])

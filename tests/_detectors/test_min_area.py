@@ -46,7 +46,7 @@ def test_masks_scores_and_labels_agree(cls, params):
     X[1, 8:20, 10:26] = 1 - X[1, 8:20, 10:26]
     maps = detector.transform(X)
     detector.set_params(threshold=float(np.quantile(maps, 0.9)))
-    masks = detector.segment(X)
+    maps, masks = detector.transform(X), detector.segment(X)
     assert masks.any()
     for mask in masks:
         labels, n_regions = ndimage.label(mask, structure=EIGHT_NEIGHBOURS)

@@ -1,6 +1,7 @@
 """Whatever the user or another library has set in torch: results are the same, and it stays set."""
 
 import pickle
+import re
 import warnings
 from contextlib import contextmanager, nullcontext
 
@@ -154,7 +155,8 @@ def test_what_takes_a_detector(names, tmp_path):
         yield session.run(["maps"], {"images": IMAGES})[0]
         yield synthetic_defect_scorer()(detector, IMAGES)
         write_report(folder / "report.html", detector, IMAGES)
-        yield (folder / "report.html").read_bytes()
+        # Less when it was written.
+        yield re.sub(rb"<time.*?</time>", b"", (folder / "report.html").read_bytes())
         yield ssim_map(IMAGES, IMAGES[::-1])
 
     wanted = list(results(tmp_path / "as usual"))

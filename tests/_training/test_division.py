@@ -51,20 +51,6 @@ def test_of_few_images_a_strip_of_each_is_kept(n_images, shape, kept):
         assert (seen == 1).all()  # nothing twice, nothing lost
 
 
-@pytest.mark.parametrize(
-    ("shape", "first", "second"),
-    [
-        ((256, 1536), (True, True, True, False), (True, False, True, True)),  # right end, left end
-        ((1536, 256), (False, True, True, True), (True, True, False, True)),  # lower end, upper end
-    ],
-)
-def test_a_strip_ends_as_its_image_does_but_where_it_is_cut(shape, first, second):
-    """At the top, right, bottom and left."""
-    kept = _divide(range(14), shape).kept
-    assert [part.sides(torch.empty(1, *shape)) for part in kept[:2]] == [first, second]
-    assert _divide(range(60), shape).kept[0].sides(torch.empty(1, *shape)) == (True,) * 4
-
-
 def test_a_part_does_not_keep_the_image_in_memory():
     part = _divide(range(14), (256, 1536)).kept[0].of(torch.empty(1, 256, 1536))
     assert part.untyped_storage().nbytes() == part.nbytes

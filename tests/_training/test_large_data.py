@@ -15,6 +15,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 from shared import cheap
 
+from sklearn_ssimae._deciding import calibration
 from sklearn_ssimae._images.collection import StoredImages, is_stored
 from sklearn_ssimae._training import crops
 from sklearn_ssimae._training.crops import CropSampler
@@ -88,6 +89,8 @@ def test_the_array_is_never_whole_in_memory(store, tmp_path, monkeypatch):
     n_bytes = X.nbytes
     del X
     monkeypatch.setattr(crops, "CACHE_BYTES", 10 * 2**18)
+    monkeypatch.setattr(calibration, "_PIXELS", 2 * 2**16)
+    monkeypatch.setattr(calibration, "_LEAST_IMAGES", 2)
     detector = cheap(n_patches=400, stride=16, threshold=1)
     # What is imported when it is first needed is no image.
     (tmp_path / "first").mkdir()

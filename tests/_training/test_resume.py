@@ -156,7 +156,7 @@ def test_death_while_the_threshold_is_set(path, monkeypatch):
 
     detector = cheap(checkpoint=path)
     with monkeypatch.context() as patch:
-        patch.setattr("sklearn_ssimae._detectors.fit.calibrate", die)
+        patch.setattr("sklearn_ssimae._detectors.deciding.calibrate", die)
         with pytest.raises(Killed):
             clone(detector).fit(IMAGES)
     path.with_name(f"{path.name}.tmp").write_bytes(b"half a state")
