@@ -29,10 +29,12 @@ PUBLIC = {
     ],
     "sklearn_ssimae.export": ["to_onnx"],
     "sklearn_ssimae.inspection": [
+        "DetectabilityDisplay",
         "PixelCurveDisplay",
         "ResidualMapDisplay",
         "SSIMComponentsDisplay",
         "ThresholdDisplay",
+        "detectability",
         "find_defects",
         "write_report",
     ],
