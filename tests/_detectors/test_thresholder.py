@@ -186,8 +186,10 @@ def test_marked_maps_are_not_learnt_from(strategy, container):
     expected = thresholder.fit(read(maps[[0, 2, 4]])).threshold_
     for y in (masks, list(masks), masks.astype(int), [0, -1, 1, -1, 2]):
         assert thresholder.fit(read(bad), y).threshold_ == expected
-    for y in (None, [0, 1, 0, 1, 0], ["a", "b", "c", "d", "e"]):
+    for y in (None, [0, 1, 0, 1, 2], ["a", "b", "c", "d", "e"]):
         assert thresholder.fit(read(bad), y).threshold_ > expected
+    with pytest.warns(UserWarning, match="labels 0 and 1, and neither marks a defect"):
+        assert thresholder.fit(read(bad), [0, 1, 0, 1, 0]).threshold_ > expected
 
 
 def test_masks_of_a_sequence_of_sizes():
