@@ -214,7 +214,8 @@ def draw_landing(materials):
     for place, row in enumerate(materials):
         share = 0 if row["located"] is None else row["located"] / row["defective"]
         ax.barh(place, share, height=0.6, color=DATA[row["data"]])
-        ax.text(0.02, place, of(row["located"], row["defective"]), va="center", fontsize=9)
+        text = of(row["located"], row["defective"])
+        ax.text(0.02, place, text, va="center", color="white", fontsize=9)
     ax.set(xlim=(0, 1), title="located, of the defective images")
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
     rows_of_labels(ax, [row["data"] for row in materials])
