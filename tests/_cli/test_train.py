@@ -358,7 +358,7 @@ def test_images_of_several_numbers_of_channels(ssimae, tmp_path):
     Image.new("RGB", (40, 40), "red").save(tmp_path / "1.png")
     outcome = ssimae("train", tmp_path, "-o", tmp_path / "d.skops", *CHEAP)
     assert outcome.status == 2
-    assert "1.png) has 3 channels" in outcome.error
+    assert "1.png has 3 channels" in outcome.error
     assert not (tmp_path / "d.skops").exists()
 
 

@@ -142,6 +142,7 @@ def test_every_detector(cls, names, expected):
     assert_same(found, wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", TOGETHER, ids=" and ".join)
 def test_what_takes_a_detector(names, tmp_path):
     """Export, scorer, report and the function of SSIM."""

@@ -99,6 +99,7 @@ def test_the_threshold_is_learnt_from_the_rest_too():
     assert by_rest == by_all != by_spoilt
 
 
+@pytest.mark.slow
 def test_stored_detectors_and_the_exported_graph_have_the_region(tmp_path, cls):
     detector = cheap(cls, region=REGION).fit(GOOD)
     X = with_table(GOOD).astype(np.float32)

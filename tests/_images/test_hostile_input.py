@@ -207,6 +207,7 @@ def check_maps(detector, images, X, maps):
     np.testing.assert_array_equal(detector.predict(X) == -1, [mask.any() for mask in masks])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("detector", [GREY, VARIATIONAL], ids=lambda d: type(d).__name__)
 @hostile
 @given(case=cases())

@@ -81,6 +81,7 @@ def test_fit_and_results_are_those_of_an_array_in_memory(store, shape, dtype, tm
     assert_array_equal(np.asarray(detector.predict(stored)), expected.predict(X))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", STORES)
 def test_the_array_is_never_whole_in_memory(store, tmp_path, monkeypatch):
     # A hundred images of 64 kB; the prepared ones take four times as much.

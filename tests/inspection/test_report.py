@@ -463,9 +463,7 @@ class TestErrors:
             assert [entry.suffix for entry in path.parent.iterdir()] == [".tmp"]
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(
-            "sklearn_ssimae.inspection._report.report.rows_of", lambda *_: iter(interrupt, None)
-        )
+        monkeypatch.setattr("sklearn_ssimae.inspection._report.report.rows_of", interrupt)
         with pytest.raises(KeyboardInterrupt):
             write_report(path, detector, IMAGES)
         assert not list(path.parent.iterdir())
