@@ -339,7 +339,7 @@ BAD_INPUT = {
     "inf": (np.full((2, 20, 20), np.inf), ValueError, "infinity"),
     "nan in a sequence": ([np.ones((9, 9)), np.full((9, 9), np.nan)], ValueError, "image 1.*NaN"),
     "empty array": (np.empty((0, 20, 20)), ValueError, "0 sample"),
-    "empty list": ([], ValueError, "X is an empty list"),
+    "empty list": ([], ValueError, "X is an empty list. Give one image or more"),
     "five axes": (np.zeros((2, 3, 4, 5, 6)), ValueError, "5 dimensions"),
     "one axis": (np.zeros(20), ValueError, "1D array"),
     "text": (np.array([["a", "b"]]), ValueError, "holds text"),
