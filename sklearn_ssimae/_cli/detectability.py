@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import sys
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sklearn_ssimae._cli.files import check_folder, load_detector
-from sklearn_ssimae._writing import replacing
+from sklearn_ssimae._writing import replacing, sha256_of
 from sklearn_ssimae.datasets import list_images
 from sklearn_ssimae.datasets._folders import check_good_folder
 from sklearn_ssimae.inspection import DetectabilityDisplay
@@ -41,7 +40,7 @@ def run(options: Namespace) -> int:
     unit = "pixels" if options.mm_per_pixel is None else "mm"
     content = {
         "detector": str(options.detector),
-        "sha256": _sha256(options.detector),
+        "sha256": sha256_of(options.detector),
         "threshold": float(detector.threshold_),
         "n_images": trials.n_images,
         "n_false_alarms": trials.n_marked,
@@ -65,7 +64,7 @@ def lines_of(detector_file: Path) -> list[str]:
     """
     try:
         content = json.loads((detector_file.parent / FILE).read_text(encoding="utf-8"))
-        if content["sha256"] != _sha256(detector_file):
+        if content["sha256"] != sha256_of(detector_file):
             return []
         unit = content["unit"]
         return [
@@ -143,8 +142,3 @@ def _row(kind: str, *cells: str) -> str:
 
 def _size(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from argparse import Namespace
 from contextlib import ExitStack
@@ -30,7 +29,7 @@ from sklearn_ssimae._cli.table import (
 )
 from sklearn_ssimae._images.files import IMAGE_SUFFIXES
 from sklearn_ssimae._maps.areas import EIGHT_NEIGHBOURS
-from sklearn_ssimae._writing import replacing
+from sklearn_ssimae._writing import replacing, sha256_of
 from sklearn_ssimae.inspection._defects import measure
 
 # Digits of the detector's SHA-256: enough to tell files apart.
@@ -62,7 +61,7 @@ class Results:
         self._trace = {
             "threshold": f"{threshold:.6g}",
             "detector": options.detector.name,
-            "detector_sha256": _sha256(options.detector)[:_N_DIGITS],
+            "detector_sha256": sha256_of(options.detector)[:_N_DIGITS],
         }
         form = form_for_excel() if options.excel else Form()
         in_millimetres = options.mm_per_pixel is not None
@@ -133,11 +132,6 @@ class Results:
 
 def _now() -> str:
     return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _as_field(value: Any) -> Any:

@@ -9,7 +9,6 @@ from itertools import chain, repeat
 from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from sklearn_ssimae._deciding.choice import choose_map
@@ -19,8 +18,8 @@ from sklearn_ssimae._deciding.false_alarms import (
     GoodMaxima,
 )
 from sklearn_ssimae._deciding.good import choose_axes, goods_of_others, learn_good_material
-from sklearn_ssimae._maps.counting import smooth_counting, unknown
-from sklearn_ssimae._maps.filters import grey_opening, resize
+from sklearn_ssimae._maps.counting import resized_counts, unknown
+from sklearn_ssimae._maps.filters import resize
 from sklearn_ssimae._maps.good import GoodMaterial
 from sklearn_ssimae._maps.making import MapMaker
 from sklearn_ssimae._maps.settings import MapSettings
@@ -29,8 +28,6 @@ from sklearn_ssimae.datasets._drawing import MIN_SIDE
 # Pixels of the whole images that profiles are learnt from, about, and the least number of images.
 _PIXELS = 2**24
 _LEAST_IMAGES = 5
-# A resized pixel of which so large a share counts counts.
-_WHOLLY = 1 - 1e-3
 
 
 @dataclass(frozen=True)
@@ -202,8 +199,7 @@ def calibrate(
 def _smooth_maps(maker: MapMaker, kept: KeptImages) -> Iterator[KeptMap]:
     for (image, counts), planes, values in maker.reconstruct(maker.split(iter(kept))):
         residual = maker.compare(planes[None], values[None])
-        smooth = smooth_counting(residual, counts, maker.settings.smoothing)
-        yield KeptMap(image, unknown(smooth, counts)[0])
+        yield KeptMap(image, unknown(maker.smooth(residual, counts), counts)[0])
 
 
 def _first(maps: Iterator[KeptMap]) -> list[KeptMap]:
@@ -223,17 +219,14 @@ def _good_maxima(
 ) -> GoodMaxima | None:
     """Those of what was kept of an image; None if nothing of it counts."""
     kept, smooth = kept_map
-    finisher = maker.with_settings(good=good)
-    relative = smooth if good is None else good.relative(smooth)
-    counts = ~relative.isnan()
-    if (kept.box is not None and not counts[kept.box].any()) or not counts.any():
+    counts = ~smooth.isnan()
+    if not (counts if kept.box is None else counts[kept.box]).any():
         return None
-    filled = torch.where(counts, relative, torch.where(counts, relative, torch.inf).min())
-    opened = grey_opening(filled[None], maker.settings.opening_diameter)
-    is_inside = counts.to(relative)[None]
+    finisher = maker.with_settings(good=good)
+    finished = finisher.finish_smooth(smooth[None], None if counts.all() else counts)
     if kept.box is None:
-        opened, is_inside = resize(opened, kept.size), resize(is_inside, kept.size)
+        finished, counts = resize(finished, kept.size), resized_counts(counts[None], kept.size)
     else:
-        opened, is_inside = opened[:, *kept.box], is_inside[:, *kept.box]
-    found = finisher.without_small_regions(opened[0].cpu().numpy(), share=kept.share)
-    return GoodMaxima.of(np.where(is_inside[0].cpu().numpy() > _WHOLLY, found, np.nan))
+        finished, counts = finished[:, *kept.box], counts[None, *kept.box]
+    found = finisher.without_small_regions(finished[0].cpu().numpy(), share=kept.share)
+    return GoodMaxima.of(np.where(counts[0].cpu().numpy(), found, np.nan))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from abc import ABCMeta, abstractmethod
@@ -423,9 +424,10 @@ class BaseDetector(
         self, images: ImageCollection, maker: MapMaker | None = None
     ) -> Iterator[tuple[Given, np.ndarray, Tensor]]:
         """Each image, its finished map (h, w), and what the map was compared from (k, h', w')."""
+        # Until the fit is done none is known: the one in force would be an earlier fit's.
+        threshold = math.inf if maker else self._threshold_in_force()
         maker = maker or self._map_maker()
         logarithmic = maker.comparison.gives_logarithms
-        threshold = self._threshold_in_force()
         for given, values, found in maker.maps_and_values(self._planes(images)):
             full = resize(found[None], given.image.shape[:2])
             counts = given.counts

@@ -78,5 +78,5 @@ class Inputs(Parameters):
         for index, image in enumerate(images):
             name = images.name(index)
             warned = warned or prepare.warn_if_out_of_range(name, image)
-            counts = prepare.counts(images, index, image.shape[:2])
-            yield Given(image, counts), prepare.counting(prepare(image, name), counts)
+            counts, planes = prepare.read(image, images, index)
+            yield Given(image, counts), planes

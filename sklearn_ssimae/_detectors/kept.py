@@ -34,13 +34,13 @@ class KeptParts:
     def __iter__(self) -> Iterator[tuple[Kept, Tensor]]:
         """How each is judged, and its planes at the network's scale, as `Preparation.of`."""
         for part in self.parts:
-            planes = self.prepare.of(self.images, part.image)
-            height, width = planes.shape[1:]
+            image = self.images[part.image]
+            _, planes = self.prepare.read(image, self.images, part.image)
             if part.is_region:
+                height, width = planes.shape[1:]
                 yield Kept((height, width), part.box, self.prepare.scale**-2), planes
             else:
-                height, width = self.images[part.image].shape[:2]
-                yield Kept((height, width)), planes
+                yield Kept(image.shape[:2]), planes
 
     def n_pixels(self) -> float | None:
         """Mean pixels of the whole images at the network's scale; None if all of them is kept."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sklearn_ssimae._images.collection import ImageCollection
-from sklearn_ssimae._maps.counting import with_counts
+from sklearn_ssimae._maps.counting import resized_counts, with_counts
 from sklearn_ssimae._maps.filters import resize
 
 DataRange = tuple[float, float]
@@ -26,8 +26,6 @@ _FULL_RANGES = ((0.0, 1.0), (0.0, 255.0), (0.0, 65535.0))
 # Cameras that store their values in 16 bits.
 _FEWER_BITS = (8, 10, 12, 14)
 _MAX_LOOKED_AT = 100
-# A resized pixel of which so large a share counts counts.
-_WHOLLY = 1 - 1e-3
 # Values of an image that is made smaller that are held as floats at once.
 _BAND = 2**23
 
@@ -56,8 +54,14 @@ class Preparation(NamedTuple):
 
     def of(self, images: ImageCollection, index: int) -> Tensor:
         """Planes of an image: those of `with_counts` where some of its pixels do not count."""
-        image, name = images[index], images.name(index)
-        return self.counting(self(image, name), self.counts(images, index, image.shape[:2]))
+        return self.read(images[index], images, index)[1]
+
+    def read(
+        self, image: np.ndarray, images: ImageCollection, index: int
+    ) -> tuple[np.ndarray | None, Tensor]:
+        """What counts of an image that was taken from its collection, and its planes as of `of`."""
+        counts = self.counts(images, index, image.shape[:2])
+        return counts, self.counting(self(image, images.name(index)), counts)
 
     def counts(
         self, images: ImageCollection, index: int, size: tuple[int, ...]
@@ -89,8 +93,8 @@ class Preparation(NamedTuple):
 
     def inside(self, counts: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """What counts at the network's scale: pixels in which nothing else takes part."""
-        shares = torch.from_numpy(counts.astype(np.float32))[None]
-        return resize(shares, size, antialias=self.scale < 1)[0].numpy() > _WHOLLY
+        whole = torch.from_numpy(counts)[None]
+        return resized_counts(whole, size, antialias=self.scale < 1)[0].numpy()
 
     def __call__(self, image: np.ndarray, name: str) -> Tensor:
         """Planes (c, h', w'), float32, of an image (h, w, c); `name` is for messages."""

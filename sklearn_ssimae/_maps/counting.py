@@ -12,8 +12,10 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from sklearn_ssimae._maps.filters import gaussian_smoothing
+from sklearn_ssimae._maps.filters import gaussian_smoothing, resize
 
+# A resized pixel of which so large a share counts counts.
+_WHOLLY = 1 - 1e-3
 # A weight of the Gaussian below this is rounding.
 _LEAST_WEIGHT = 1e-6
 
@@ -46,6 +48,11 @@ def smooth_counting(residuals: Tensor, counts: Tensor | None, smoothing: float) 
     weights = counts.to(residuals)
     total = gaussian_smoothing(residuals * weights, smoothing)
     return total / gaussian_smoothing(weights, smoothing).clamp(min=_LEAST_WEIGHT)
+
+
+def resized_counts(counts: Tensor, size: tuple[int, int], *, antialias: bool = False) -> Tensor:
+    """What counts (k, h, w), boolean, at another size: pixels in which nothing else takes part."""
+    return resize(counts.float(), size, antialias=antialias) > _WHOLLY
 
 
 def unknown(maps: Tensor, counts: Tensor | None) -> Tensor:

@@ -162,8 +162,15 @@ class MapMaker:
 
         `counts` (n, h, w) is None where all pixels count.
         """
+        return self.finish_smooth(self.smooth(residuals, counts), counts)
+
+    def smooth(self, residuals: Tensor, counts: Tensor | None) -> Tensor:
+        """The first step of `finish`."""
+        return smooth_counting(residuals, counts, self.settings.smoothing)
+
+    def finish_smooth(self, smooth: Tensor, counts: Tensor | None) -> Tensor:
+        """The steps of `finish` that follow the smoothing; what does not count may be anything."""
         settings, logarithmic = self.settings, self.comparison.gives_logarithms
-        smooth = smooth_counting(residuals, counts, settings.smoothing)
         relative = smooth if settings.good is None else settings.good.relative(smooth)
         inside = blank(relative, counts, logarithmic=logarithmic)
         opened = grey_opening(inside, settings.opening_diameter)

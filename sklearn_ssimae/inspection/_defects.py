@@ -91,11 +91,7 @@ def find_defects(
     >>> bool(20 < defects["centroid_row"][0] < 32 and defects["longer_axis_mm"][0] > 1)
     True
     """
-    if not hasattr(detector, "_check_fitted_input"):
-        raise TypeError(
-            "find_defects needs a fitted detector of this package, got "
-            f"{type(detector).__name__}. Of a pipeline give the step that is one."
-        )
+    check_detector(detector, "find_defects")
     check_mm_per_pixel(mm_per_pixel)
     images = detector._check_fitted_input(X)
     threshold = detector.threshold_
@@ -128,6 +124,15 @@ def measure(
         table["area_mm2"] = table["area"] * mm_per_pixel**2
         table |= {f"{name}_mm": table[name] * mm_per_pixel for name in _LENGTHS}
     return table
+
+
+def check_detector(detector: Any, caller: str) -> None:
+    """Raise TypeError unless it is a detector of this package."""
+    if not hasattr(detector, "_check_fitted_input"):
+        raise TypeError(
+            f"{caller} needs a fitted detector of this package, got {type(detector).__name__}. "
+            "Of a pipeline give the step that is one."
+        )
 
 
 def check_mm_per_pixel(mm_per_pixel: Any) -> None:

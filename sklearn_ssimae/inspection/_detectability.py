@@ -13,7 +13,7 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn_ssimae._images.collection import ImageCollection, sequence_of_images
 from sklearn_ssimae._networks.own_state import own_state
 from sklearn_ssimae.datasets._drawing import MIN_SIDE
-from sklearn_ssimae.inspection._defects import check_mm_per_pixel
+from sklearn_ssimae.inspection._defects import check_detector, check_mm_per_pixel
 from sklearn_ssimae.inspection._drawn import FADED, KINDS, Drawer, Drawn
 from sklearn_ssimae.inspection._pod import fit_curve
 
@@ -136,11 +136,7 @@ class Trials:
     """
 
     def __init__(self, detector: Any, X: Any, *, random_state: Any = None) -> None:
-        if not hasattr(detector, "_check_fitted_input"):
-            raise TypeError(
-                "detectability needs a fitted detector of this package, got "
-                f"{type(detector).__name__}. Of a pipeline give the step that is one."
-            )
+        check_detector(detector, "detectability")
         self.detector = detector
         self.images: ImageCollection = detector._check_fitted_input(X)
         detector._check_threshold()
@@ -165,9 +161,8 @@ class Trials:
 
     def __iter__(self) -> Iterator[int]:
         """The number of images that were looked at, after each."""
-        maker = self.detector._map_maker()
         for index in self._chosen:
-            self._try_image(int(index), maker)
+            self._try_image(int(index))
             self.n_images += 1
             yield self.n_images
 
@@ -192,11 +187,11 @@ class Trials:
         return Bunch(sizes=sizes, hits=hits.astype(bool), contrasts=contrasts)
 
     @own_state()
-    def _try_image(self, index: int, maker: Any) -> None:
+    def _try_image(self, index: int) -> None:
         """Draw into an image until its share of all defects is drawn."""
         threshold = float(self.detector.threshold_)
         ((given, residual, _),) = self.detector._maps_and_values(
-            self.images.take(np.array([index])), maker
+            self.images.take(np.array([index]))
         )
         before = residual > threshold
         image, counts = given
@@ -215,7 +210,7 @@ class Trials:
                 defective[changed] = (np.rint(pixels) if is_whole else pixels)[changed]
                 copies.append(defective)
                 all_drawn.append(drawn)
-            maps = self.detector._maps(_collected(copies, counts), maker)
+            maps = self.detector._maps(_collected(copies, counts))
             for drawn, residual in zip(all_drawn, maps, strict=True):
                 new = (residual > threshold) & ~before
                 hits += [(defect, bool(new[defect.box][defect.mask].any())) for defect in drawn]

@@ -47,7 +47,7 @@ def test_table_json_and_picture(ssimae, photos, own_file, tmp_path):
 
 
 def test_no_image_was_tried(ssimae, photos, own_file, tmp_path, monkeypatch):
-    def interrupted(self, index, maker):
+    def interrupted(self, index):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(_detectability.Trials, "_try_image", interrupted)
@@ -59,10 +59,10 @@ def test_no_image_was_tried(ssimae, photos, own_file, tmp_path, monkeypatch):
 def test_interrupted(ssimae, photos, own_file, tmp_path, monkeypatch):
     try_image = _detectability.Trials._try_image
 
-    def interrupted(self, index, maker):
+    def interrupted(self, index):
         if self.n_images == 2:
             raise KeyboardInterrupt
-        try_image(self, index, maker)
+        try_image(self, index)
 
     monkeypatch.setattr(_detectability.Trials, "_try_image", interrupted)
     outcome = ssimae("detectability", own_file, photos / "test", "-o", tmp_path / "out")

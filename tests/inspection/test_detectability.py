@@ -39,13 +39,10 @@ class Ideal:
     def _check_threshold(self):
         pass
 
-    def _map_maker(self):
-        return None
-
     def _preparation(self):
         return SimpleNamespace(range_of=lambda image, name: (0.0, 1.0))
 
-    def _maps(self, images, maker):
+    def _maps(self, images):
         for image in images:
             self.n_looked_at += 1
             changed = ndimage.binary_closing(np.abs(image - self.good).max(axis=-1) > 0.01)
@@ -55,8 +52,8 @@ class Ideal:
             residual[:3, :3] = 1
             yield residual
 
-    def _maps_and_values(self, images, maker):
-        for image, residual in zip(images, self._maps(images, maker), strict=True):
+    def _maps_and_values(self, images):
+        for image, residual in zip(images, self._maps(images), strict=True):
             yield SimpleNamespace(image=image, counts=None).__dict__.values(), residual, None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from numbers import Integral
@@ -15,7 +14,7 @@ import numpy as np
 from sklearn_ssimae._images.collection import ImageCollection
 from sklearn_ssimae._images.labels import good_images, is_masks, warn_of_zeros_and_ones
 from sklearn_ssimae._networks.own_state import own_state
-from sklearn_ssimae._writing import replacing
+from sklearn_ssimae._writing import replacing, sha256_of
 from sklearn_ssimae.inspection._report.cards import MAX_IMAGES, Gathering, names_of, rows_of
 from sklearn_ssimae.inspection._report.page import Origin, Scores, render
 from sklearn_ssimae.inspection._report.scale import make_scale
@@ -133,7 +132,7 @@ default=None
     with replacing(Path(path)) as temporary:
         collection = detector._check_fitted_input(images)
         if detector_file is not None:  # one that cannot be read is told before the inspection
-            _sha256(detector_file)
+            sha256_of(detector_file)
         defective = None if masks is None else _defective(masks, collection)
         good_scores = np.array([]) if good is None else -np.asarray(detector.score_samples(good))
         gathering = Gathering(detector, int(max_images))
@@ -168,7 +167,7 @@ def write_page(
         float(detector.threshold_),
         detector.threshold_basis_,
         None if detector_file is None else os.fspath(detector_file),
-        None if detector_file is None else _sha256(detector_file),
+        None if detector_file is None else sha256_of(detector_file),
         folder,
     )
     page = make_page(detector, gathering, origin, names, defective, good_scores)
@@ -209,11 +208,6 @@ def make_page(
         region_share=None if detector.region_ is None else float(detector.region_.mean()),
         is_dimmed=gathering.is_dimmed,
     )
-
-
-def _sha256(path: str | PathLike[str]) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def mask_of(masks: Images, index: int, name: str, seen: Seen) -> np.ndarray:
