@@ -131,6 +131,14 @@ def test_traced_operations_at_the_ends_of_the_parameters(fitted, name, options):
     assert_allclose(traceable_maps(detector, images), expected, **TOLERANCE)
 
 
+def test_a_blurred_map_is_traced(fitted):
+    images = texture(2, *LARGER, 1)
+    detector = with_options(fitted["ssim", 1], map_blur=1.5, map_window_size=5)
+    expected = detector.transform(images)
+    assert np.abs(expected - fitted["ssim", 1].transform(images)).max() > 0.01
+    assert_allclose(traceable_maps(detector, images), expected, **TOLERANCE)
+
+
 @pytest.mark.parametrize("window", ["uniform", "gaussian"])
 def test_traceable_ssim_is_that_of_scoring(window):
     # Sides of several blocks of the window's matrices.

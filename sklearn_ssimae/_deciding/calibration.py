@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, repeat
 from typing import Any, NamedTuple, Protocol, Self
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, Self
 import numpy as np
 from torch import Tensor
 
-from sklearn_ssimae._deciding.choice import choose_map
+from sklearn_ssimae._deciding.choice import Candidates, choose_map
 from sklearn_ssimae._deciding.false_alarms import (
     FALSE_ALARM_RATE,
     GoodLevels,
@@ -70,7 +70,9 @@ class Calibration:
                 f"map: {settings}, the default, since nothing can be drawn into kept images of "
                 f"less than {MIN_SIDE} pixels to choose it by"
             )
-        n_kinds = len(self.table[0].keys() - {"mean", *taken})
+        chosen = [name for name in taken if len({row[name] for row in self.table}) > 1]
+        n_kinds = len(self.table[0].keys() - {"mean", "found", *taken})
+        settings = ", ".join(f"{name} {taken[name]:.3g}" for name in chosen or taken)
         return f"map: {settings}, with which {n_kinds} kinds of drawn defects are found best"
 
     def to_dict(self) -> dict[str, Any]:
@@ -128,7 +130,7 @@ def calibrate(
     *,
     is_relative: bool,
     rate: float = FALSE_ALARM_RATE,
-    candidates: Sequence[MapSettings] = (),
+    candidates: Candidates | None = None,
     rng: np.random.Generator | None = None,
 ) -> Calibration:
     """Learn from kept images, in this order: the map, its profiles, the threshold.
@@ -145,13 +147,13 @@ def calibrate(
         Whether maps are relative to the residual of good images.
     rate : float
         Of false alarms.
-    candidates : sequence of MapSettings
-        The maps to choose from.
+    candidates : Candidates, default=None
+        The maps to choose from. None to leave the map as it is.
     rng : numpy Generator, default=None
-        Draws the defects by which the map is chosen. None to leave the map as it is.
+        Draws the defects by which the map is chosen.
     """
     learnt = before
-    if rng is not None:
+    if candidates is not None and rng is not None:
         parts = (planes if kept.box is None else planes[:, *kept.box] for kept, planes in kept)
         choice = choose_map(maker, candidates, parts, rng, is_relative=is_relative)
         if choice is not None:

@@ -1,4 +1,4 @@
-"""The map that finds drawn defects best: σ and constants, chosen on good images."""
+"""The map that finds drawn defects best, chosen on good images."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from scipy.special import expit
 from torch import Tensor
+from torch.nn import functional as F
 
 from sklearn_ssimae._deciding.false_alarms import GoodMaxima, false_alarm_threshold
 from sklearn_ssimae._deciding.good import learn_good_material
@@ -20,10 +21,11 @@ from sklearn_ssimae._maps.filters import gaussian_smoothing
 from sklearn_ssimae._maps.making import MapMaker
 from sklearn_ssimae._maps.place import NO_AXES
 from sklearn_ssimae._maps.settings import MapSettings
+from sklearn_ssimae._maps.windows import make_window_mean
 from sklearn_ssimae.datasets._drawing import MIN_SIDE, Painter, draw_defect
 
 # σ of the candidates, for patches of 128 pixels; others in proportion.
-_SIGMAS = (2, 4, 6, 8, 11, 14)
+_SIGMAS = (2, 4, 8, 14)
 _PATCH_SIZE = 128
 # Kept images are cut into squares of two patches at most, of which so many are drawn on, smaller
 # ones up to twice as many. Few are drawn on again and again.
@@ -31,6 +33,12 @@ _TILES = 16
 # Logarithm by which a defect exceeds the threshold, or falls short of it, and still counts as
 # three quarters of one found, or a quarter.
 _SOFTNESS = 0.3
+# Material of which the network redraws less than this share is grain that nobody can foretell.
+_FORETOLD = 0.8
+# Side in pixels of the windows that tell.
+_FORETOLD_WINDOW = 11
+# σ in pixels from which maps are judged at half their size: nothing finer is left in them.
+_HALVED_FROM = 2.0
 # Squares that are smoothed or compared at once: one by one, small ones would take most of a fit.
 _BATCH = 16
 
@@ -58,12 +66,31 @@ class Choice(NamedTuple):
     constants : dict of float
     table : list of dict
         A row for each setting: "smoothing", the constants, the average precision of each kind of
-        defect, and "mean", by which the choice is made.
+        defect, "mean", that of all kinds, and "found", the share of all defects above the
+        threshold.
+    foretold : float
+        See `share_foretold`; not a number of maps without reconstructions.
     """
 
     smoothing: float
     constants: dict[str, float]
     table: list[dict[str, Any]]
+    foretold: float
+
+
+class Candidates(NamedTuple):
+    """Maps to choose from, at least one; those of the same constants side by side.
+
+    Parameters
+    ----------
+    usual : list of MapSettings
+    fine, coarse : list of MapSettings
+        Further ones, for grain that cannot be foretold: they see finer detail, or hide it.
+    """
+
+    usual: list[MapSettings]
+    fine: list[MapSettings]
+    coarse: list[MapSettings]
 
 
 def smoothings(patch_size: int) -> list[float]:
@@ -73,7 +100,7 @@ def smoothings(patch_size: int) -> list[float]:
 
 def choose_map(
     maker: MapMaker,
-    candidates: Sequence[MapSettings],
+    candidates: Candidates,
     planes: Iterable[Tensor],
     rng: np.random.Generator,
     *,
@@ -85,8 +112,7 @@ def choose_map(
     ----------
     maker : MapMaker
         Of a trained network, for plain residuals.
-    candidates : sequence of MapSettings
-        The maps to choose from, at least one; those of the same constants side by side.
+    candidates : Candidates
     planes : iterable of Tensor (c, h, w)
         Kept images at the network's scale, as of `with_counts`: squares that do not count as a
         whole are left out.
@@ -103,7 +129,8 @@ def choose_map(
     -----
     Kinds count alike: all pixels of all kinds together would say what is best for the largest and
     plainest. A defect's pixels are held against all others of the same images, among them those
-    that it spoils around it.
+    that it spoils around it. A coarse map spoils more around a defect, so that the precision of
+    pixels cannot judge it: it is taken where more defects lie above the threshold.
     """
     random = np.random.RandomState(int(rng.integers(2**31 - 1)))
     tiles = cut_tiles(planes, maker.patch_size, maker.n_channels, random)
@@ -111,42 +138,119 @@ def choose_map(
         return None
     probes = make_probes(maker.patch_size)
     cases = list(maker.reconstruct(draw_into(tiles, maker.patch_size, random, probes)))
+    finest, coarse, foretold = candidates.usual, [], math.nan
+    if maker.comparison.averages_reconstructions:
+        foretold = share_foretold([case[1:] for case in cases if case[0].kind == "good"])
+    if foretold < _FORETOLD:
+        finest, coarse = [*candidates.usual, *candidates.fine], candidates.coarse
+    settings = [*finest, *coarse]
+    table = _table(maker, cases, settings, is_relative=is_relative)
+    best = settings[_best(table, probes, len(finest))]
+    return Choice(best.smoothing, best.constants, table, foretold)
+
+
+def share_foretold(pairs: Sequence[tuple[Tensor, Tensor]]) -> float:
+    """The share of local contrast that is redrawn, of images (c, h, w) and reconstructions.
+
+    In [-1, 1]: the covariance in windows of 11 pixels over the mean of both variances, each summed
+    over all windows; the structure and contrast of SSIM in one, by which flat windows count little.
+    """
+    mean = make_window_mean(_FORETOLD_WINDOW, "uniform", 1.0)
+    shared = total = 0.0
+    for image, values in pairs:
+        x, y = image - mean(image), values - mean(values)
+        shared += float((2 * x * y).sum())
+        total += float((x.square() + y.square()).sum())
+    return shared / total if total else 1.0
+
+
+def _table(
+    maker: MapMaker,
+    cases: list[tuple[Drawn, Tensor, Tensor]],
+    candidates: list[MapSettings],
+    *,
+    is_relative: bool,
+) -> list[dict[str, Any]]:
+    """A row for each candidate."""
+    step = 2 if min(settings.smoothing for settings in candidates) >= _HALVED_FROM else 1
     table = []
     for constants, alike in groupby(candidates, key=lambda settings: settings.constants):
-        residuals = _residuals(maker.with_settings(constants=constants), cases)
-        table += [_row(maker, residuals, settings, is_relative=is_relative) for settings in alike]
-    best = candidates[_best(table, probes)]
-    return Choice(best.smoothing, best.constants, table)
+        residuals = _residuals(maker.with_settings(constants=constants), cases, step)
+        table += [
+            _row(maker, residuals, settings, step, is_relative=is_relative) for settings in alike
+        ]
+    return table
 
 
-def _best(table: list[dict[str, Any]], kinds: Collection[str]) -> int:
-    """Index of the row with the best mean over the kinds that were drawn; rows are given theirs."""
+def _best(table: list[dict[str, Any]], kinds: Collection[str], n_finest: int) -> int:
+    """Index of the row to take; rows are given their mean over the kinds that were drawn.
+
+    Of the first `n_finest` the best mean, unless one of the others finds more defects.
+    """
     for row in table:
         row["mean"] = float(np.mean([row[kind] for kind in kinds if kind in row]))
-    return int(np.argmax([row["mean"] for row in table]))
+    finest = int(np.argmax([row["mean"] for row in table[:n_finest]]))
+    most = int(np.argmax([row["found"] for row in table]))
+    return most if most >= n_finest else finest
 
 
-def _residuals(maker: MapMaker, cases: list[tuple[Drawn, Tensor, Tensor]]) -> list[Residual]:
+def _residuals(
+    maker: MapMaker, cases: list[tuple[Drawn, Tensor, Tensor]], step: int
+) -> list[Residual]:
+    """Residual maps and masks at one `step`-th of their size."""
     drawn, images, values = zip(*cases, strict=True)
-    return list(zip(drawn, _together(maker.compare, images, values), strict=True))
+    maps = [
+        F.avg_pool2d(residual[None], step)[0]
+        for residual in _together(maker.compare, images, values)
+    ]
+    return [
+        (Drawn(case.kind, _thinned(case.mask, step)), residual)
+        for case, residual in zip(drawn, maps, strict=True)
+    ]
+
+
+def _thinned(mask: np.ndarray, step: int) -> np.ndarray:
+    """Every `step`-th pixel of a mask (h, w), as many as `avg_pool2d` gives."""
+    height, width = (side // step * step for side in mask.shape)
+    return mask[:height:step, :width:step]
 
 
 def _row(
-    maker: MapMaker, residuals: list[Residual], settings: MapSettings, *, is_relative: bool
+    maker: MapMaker,
+    residuals: list[Residual],
+    settings: MapSettings,
+    step: int,
+    *,
+    is_relative: bool,
 ) -> dict[str, Any]:
     """The row of the table for a setting."""
-    maps = _replaced(residuals, lambda maps: gaussian_smoothing(maps, settings.smoothing))
+    logarithmic = maker.comparison.gives_logarithms
+    maps = _replaced(residuals, lambda maps: gaussian_smoothing(maps, settings.smoothing / step))
     if is_relative:
         # Squares are cut from anywhere, so that place says nothing.
         good = learn_good_material(
             [residual for drawn, residual in maps if drawn.kind == "good"],
             NO_AXES,
-            patch_size=maker.patch_size,
-            logarithmic=maker.comparison.gives_logarithms,
+            patch_size=maker.patch_size // step,
+            logarithmic=logarithmic,
         )
         maps = _replaced(maps, good.relative)
     precisions = {kind: precision_of(pairs) for kind, pairs in _by_kind(maps).items()}
-    return {"smoothing": settings.smoothing, **settings.constants, **precisions}
+    found = {"found": _share_above(maps)}
+    return {"smoothing": settings.smoothing, **settings.constants, **precisions, **found}
+
+
+def _share_above(maps: Sequence[tuple[Drawn, Tensor]]) -> float:
+    """The share of drawn defects with a pixel above the threshold of good squares; kinds alike."""
+    threshold = _threshold_of(maps)
+    return float(
+        np.mean(
+            [
+                np.mean([values[mask].max(initial=-np.inf) > threshold for mask, values in pairs])
+                for pairs in _by_kind(maps).values()
+            ]
+        )
+    )
 
 
 def cut_tiles(

@@ -6,13 +6,13 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
 from sklearn_ssimae._deciding.calibration import Calibration, calibrate
-from sklearn_ssimae._deciding.choice import smoothings
+from sklearn_ssimae._deciding.choice import Candidates, smoothings
 from sklearn_ssimae._deciding.false_alarms import FALSE_ALARM_RATE
 from sklearn_ssimae._detectors.kept import KeptParts
 from sklearn_ssimae._detectors.parameters import Parameters, good_of
@@ -22,6 +22,14 @@ from sklearn_ssimae._networks.devices import forward, keep_freed_memory
 
 # Without a choice: the side of a patch over σ.
 _PATCH_OVER_SIGMA = 16
+
+
+class ConstantsToChooseFrom(NamedTuple):
+    """The constants of `Candidates`."""
+
+    usual: Sequence[dict[str, float]]
+    fine: Sequence[dict[str, float]] = ()
+    coarse: Sequence[dict[str, float]] = ()
 
 
 class Deciding(Parameters):
@@ -46,9 +54,13 @@ class Deciding(Parameters):
         """The constants of the residual: parameters, and where they leave one open, `learnt`."""
         return {}
 
-    def _constants_to_choose_from(self) -> list[dict[str, float]]:
+    def _training_constants(self) -> dict[str, float]:
+        """Those by which the training measures what is left to learn, whatever map is chosen."""
+        return self._constants({})
+
+    def _constants_to_choose_from(self) -> ConstantsToChooseFrom:
         """The constants that a map may have; one set if parameters leave nothing open."""
-        return [self._constants({})]
+        return ConstantsToChooseFrom([self._constants({})])
 
     def _map_maker(self, settings: MapSettings | None = None) -> MapMaker:
         """What makes the maps; as they are set now, unless other settings are given."""
@@ -106,17 +118,22 @@ class Deciding(Parameters):
         """Defaults instead of learnt values."""
         return Calibration(self._plain_settings(None))
 
-    def _candidates(self) -> Sequence[MapSettings]:
+    def _candidates(self) -> Candidates:
         """The maps that a fit chooses from."""
         plain = self._plain_settings(None)
         sigmas = [plain.smoothing]
         if self.smoothing == "auto":
             sigmas = smoothings(self.network_.config["patch_size"])
-        return [
-            replace(plain, constants=constants, smoothing=sigma)
-            for constants in self._constants_to_choose_from()
-            for sigma in sigmas
-        ]
+        return Candidates(
+            *(
+                [
+                    replace(plain, constants=constants, smoothing=sigma)
+                    for constants in choices
+                    for sigma in sigmas
+                ]
+                for choices in self._constants_to_choose_from()
+            )
+        )
 
     def _depends_on(self, learnt: Calibration) -> dict[str, Any]:
         """What the values of a map depend on, besides the network."""

@@ -237,8 +237,7 @@ class Fit:
             detector.network_ = self._new_network(crops)
         to_channels_last(detector.network_.to(self.device))
         reconstruct = detector._make_comparison().reconstruct
-        # What is left to learn is measured with the constants at the start, not a chosen map's.
-        constants = detector._constants({})
+        constants = detector._training_constants()
         probe = Probe(
             to_device(crops, detector.network_),
             reconstruct,

@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score
 
 from sklearn_ssimae import SSIMAutoencoderDetector, VAEDetector
 from sklearn_ssimae._deciding.choice import (
+    Candidates,
     Drawn,
     _best,
     average_precision,
@@ -22,6 +23,7 @@ from sklearn_ssimae._deciding.choice import (
     n_drawn,
     precision_of,
     quality_of_kinds,
+    share_foretold,
     share_found,
     smoothings,
 )
@@ -51,23 +53,22 @@ class HandMade(MapMaker):
     Its map has a constant of its own, the strength of a noise; a Gaussian takes fine noise out.
     """
 
-    def __init__(self, clean, noise=0.0):
+    def __init__(self, clean, noise=0.0, drawn=1.0):
         settings = MapSettings(stride=PATCH, smoothing=1.0)
         comparison = Comparison(None, None, "reconstruction")
         super().__init__(comparison, settings, patch_size=PATCH, n_channels=1, device="cpu")
         self.clean = clean
         self.noise = noise
+        self.drawn = drawn
 
     def reconstruct(self, cases):
-        random = np.random.default_rng(0)
         for drawn, image in cases:
-            noise = torch.from_numpy(random.random(image.shape[1:])).float()
-            yield drawn, image, torch.stack([self.clean, noise])
+            yield drawn, image, self.drawn * self.clean[None]
 
     def compare(self, images, values):
-        clean, noise = values[:, 0], values[:, 1]
+        noise = np.random.default_rng(0).random(images[:, 0].shape)
         strength = self.noise + self.settings.constants["noise"]
-        return (images[:, 0] - clean).abs() + strength * noise
+        return (images[:, 0] - self.clean).abs() + strength * torch.from_numpy(noise).float()
 
 
 @pytest.fixture
@@ -75,14 +76,20 @@ def tile():
     return planes(1, 64, 64)[0]
 
 
-def chosen(maker, tile, seed=0, *, constants=(FINE,), sigmas=None):
-    candidates = [
+def candidates(maker, constants=(FINE,), sigmas=None):
+    return [
         replace(maker.settings, constants=constant, smoothing=sigma)
         for constant in constants
         for sigma in sigmas or smoothings(PATCH)
     ]
+
+
+def chosen(maker, tile, seed=0, *, fine=(), coarse=(), **usual):
+    maps = Candidates(
+        candidates(maker, **usual), candidates(maker, fine), candidates(maker, coarse)
+    )
     rng = np.random.default_rng(seed)
-    return choose_map(maker, candidates, [tile] * 3, rng, is_relative=False)
+    return choose_map(maker, maps, [tile] * 3, rng, is_relative=False)
 
 
 # What is taken ------------------------------------------------------------------------
@@ -91,14 +98,14 @@ def chosen(maker, tile, seed=0, *, constants=(FINE,), sigmas=None):
 def test_the_constants_that_find_drawn_defects_best(tile):
     choice = chosen(HandMade(tile[0]), tile, constants=[COARSE, FINE, {"noise": 0.1}])
     assert choice.constants == FINE
-    assert len(choice.table) == 3 * 6
+    assert len(choice.table) == 3 * 4
     assert {row["noise"] for row in choice.table} == {0.0, 0.1, 0.3}
 
 
 def test_noise_asks_for_smoothing_and_its_absence_for_none(tile):
     noisy, clear = (chosen(HandMade(tile[0], noise=noise), tile) for noise in (0.6, 0.0))
     sigmas = [row["smoothing"] for row in noisy.table]
-    assert sigmas == [0.5, 1.0, 1.5, 2.0, 2.75, 3.5]  # those of patches of 128, in proportion
+    assert sigmas == [0.5, 1.0, 2.0, 3.5]  # those of patches of 128, in proportion
     assert clear.smoothing == 0.5
     assert noisy.smoothing > 0.5
 
@@ -111,7 +118,7 @@ def test_what_is_given_is_not_chosen(tile):
 
 def test_kinds_count_alike_and_the_best_mean_is_taken(tile):
     choice = chosen(HandMade(tile[0], noise=0.2), tile)
-    settings = ["smoothing", "noise"]
+    settings = ["smoothing", "noise", "found"]
     for row in choice.table:
         assert sorted(row) == sorted([*KINDS, *settings, "mean"])
         assert row["mean"] == pytest.approx(np.mean([row[kind] for kind in KINDS]))
@@ -121,11 +128,41 @@ def test_kinds_count_alike_and_the_best_mean_is_taken(tile):
 
 def test_kinds_that_could_not_be_drawn_do_not_count():
     rows = [
-        {"smoothing": 1.0, "scratch": 0.3, "stain": 0.5},
-        {"smoothing": 2.0, "scratch": 0.5, "stain": 0.4},
+        {"smoothing": 1.0, "scratch": 0.3, "stain": 0.5, "found": 0.4},
+        {"smoothing": 2.0, "scratch": 0.5, "stain": 0.4, "found": 0.4},
     ]
-    assert _best(rows, ["scratch", "stain", "grain"]) == 1
+    assert _best(rows, ["scratch", "stain", "grain"], 2) == 1
     assert [row["mean"] for row in rows] == pytest.approx([0.4, 0.45])
+
+
+@pytest.mark.parametrize(("found", "best"), [(0.4, 1), (0.5, 1), (0.6, 2)])
+def test_a_coarse_map_is_taken_where_it_finds_more_defects(found, best):
+    rows = [
+        {"smoothing": 1.0, "stain": 0.3, "found": 0.5},
+        {"smoothing": 2.0, "stain": 0.5, "found": 0.3},
+        {"smoothing": 1.0, "stain": 0.1, "found": found},
+    ]
+    assert _best(rows, ["stain"], 2) == best
+
+
+def test_fine_and_coarse_maps_are_for_grain_that_is_not_foretold(tile):
+    """Less than half of the contrast is redrawn, or all of it."""
+    for drawn, n_rows in ((0.4, 12), (1.0, 4)):
+        maker = HandMade(tile[0], drawn=drawn)
+        choice = chosen(maker, tile, fine=[COARSE], coarse=[{"noise": 0.2}])
+        assert len(choice.table) == n_rows
+        assert choice.constants == FINE
+
+
+def test_the_share_that_is_foretold():
+    random = np.random.default_rng(0)
+    grain, other = torch.from_numpy(random.random((2, 1, 64, 64))).float()
+    assert share_foretold([(grain, grain)]) == pytest.approx(1)
+    assert share_foretold([(grain, grain + 0.2)]) == pytest.approx(1, abs=1e-5)
+    assert abs(share_foretold([(grain, other)])) < 0.05
+    assert share_foretold([(grain, torch.zeros_like(grain))]) == pytest.approx(0)
+    assert share_foretold([(grain, 0.5 * grain)]) == pytest.approx(2 * 0.5 / 1.25)
+    assert share_foretold([(torch.ones(1, 64, 64),) * 2]) == 1
 
 
 def test_the_choice_repeats_and_depends_on_the_generator(tile):
@@ -138,7 +175,8 @@ def test_nothing_can_be_drawn_into_small_images(tile):
     small = tile[:, :15]
     maker = HandMade(small[0])
     rng = np.random.default_rng(0)
-    assert choose_map(maker, [maker.settings], [small], rng, is_relative=False) is None
+    maps = Candidates([maker.settings], [], [])
+    assert choose_map(maker, maps, [small], rng, is_relative=False) is None
 
 
 # What is drawn ------------------------------------------------------------------------
@@ -257,14 +295,15 @@ def test_precision_is_that_of_every_other_pixel():
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize(("make", "n_settings"), [(SSIMAutoencoderDetector, 12), (VAEDetector, 6)])
+@pytest.mark.parametrize(("make", "n_settings"), [(SSIMAutoencoderDetector, 16), (VAEDetector, 4)])
 def test_the_table_of_a_fit(make, n_settings):
     detector = cheap(make).fit(texture(4, 32, 40))
     assert len(detector.map_choice_) == n_settings
-    best = max(detector.map_choice_, key=lambda row: row["mean"])
-    assert detector.smoothing_ == best["smoothing"]
+    names = ["smoothing"]
     if make is SSIMAutoencoderDetector:
-        assert (detector.c1_, detector.c2_) == (best["c1"], best["c2"])
+        names += ["c1", "c2", "map_window_size", "map_blur"]
+    taken = tuple(getattr(detector, f"{name}_") for name in names)
+    assert taken in {tuple(row[name] for name in names) for row in detector.map_choice_}
 
 
 def test_squares_that_do_not_count_as_a_whole_are_left_out():
