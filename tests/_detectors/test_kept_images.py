@@ -101,7 +101,7 @@ def test_flat_images(cls, value, capsys):
     """What shows on them is drawn, and good ones stay good."""
     flat = np.full((12, 32, 32), value)
     detector = cheap(cls, verbose=1).fit(flat)
-    settings = {"smoothing", "mean", *detector._calibration.settings.constants}
+    settings = {"smoothing", "mean", "found", *detector._calibration.settings.constants}
     kinds = set(detector.map_choice_[0]) - settings
     assert {"scratch", "stain"} <= kinds
     assert not kinds & {"blur", "grain", "patch"}

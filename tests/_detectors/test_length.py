@@ -209,7 +209,7 @@ class Watching:
 
 def test_a_map_that_is_chosen_on_the_way_alters_nothing(monkeypatch):
     """Large constants of SSIM's would leave next to nothing of the residual."""
-    monkeypatch.setattr(ssim, "_MAPS", [{"c1": 100.0, "c2": 100.0}])
+    monkeypatch.setattr(ssim, "_USUAL", [{"c1": 100.0, "c2": 100.0}])
     lengths = {}
     for name, callbacks in {"none": [], "one": [Watching()]}.items():
         noted = []
@@ -222,7 +222,7 @@ def test_a_map_that_is_chosen_on_the_way_alters_nothing(monkeypatch):
 
         with monkeypatch.context() as patched:
             patched.setattr(Trainer, "run_epoch", note)
-            detector = open_ended(SSIMAutoencoderDetector, map_blur=0)
+            detector = open_ended(SSIMAutoencoderDetector, map_blur=0, map_window_size=11)
             detector.set_callbacks(*callbacks).fit(IMAGES)
         lengths[name] = (detector.n_iter_, noted)
     assert lengths["none"] == lengths["one"]
