@@ -62,6 +62,7 @@ def describe(detector: Any) -> dict[str, str]:
         "images": "of any size" if shape is None else f"of shape {shape}",
         "channels": str(detector.network_.config["n_channels"]),
         "values": f"{low:g} to {high:g}",
+        "material": detector.material_,
         "threshold": threshold_of(detector),
         "rests on": detector.threshold_basis_,
         "epochs": f"{detector.n_iter_} of {detector.n_patches} crops, the last with loss "

@@ -18,6 +18,7 @@ from sklearn_ssimae._deciding.false_alarms import (
     GoodMaxima,
 )
 from sklearn_ssimae._deciding.good import choose_axes, goods_of_others, learn_good_material
+from sklearn_ssimae._deciding.material import Material
 from sklearn_ssimae._maps.counting import resized_counts, unknown
 from sklearn_ssimae._maps.filters import resize
 from sklearn_ssimae._maps.good import GoodMaterial
@@ -51,6 +52,8 @@ class Calibration:
         Largest residuals of good images, which p-values rest on. None if none were kept.
     rate : float
         Of false alarms, which the threshold was learnt for.
+    material : Material, default=None
+        What good squares show; None without a choice of the map.
     """
 
     settings: MapSettings
@@ -60,6 +63,7 @@ class Calibration:
     learnt_for: dict[str, Any] = field(default_factory=dict)
     levels: GoodLevels | None = None
     rate: float = FALSE_ALARM_RATE
+    material: Material | None = None
 
     def choice_in_words(self) -> str:
         """One line that says which map was chosen, and by what."""
@@ -79,6 +83,7 @@ class Calibration:
         """Numbers, strings and arrays alone: no name of a private class is stored."""
         good = self.settings.good
         stored = asdict(replace(self, settings=replace(self.settings, good=None)))
+        stored["material"] = None if self.material is None else self.material._asdict()
         stored["settings"]["good"] = None if good is None else good.to_dict()
         return stored
 
@@ -89,7 +94,9 @@ class Calibration:
         if settings["good"] is not None:
             settings["good"] = GoodMaterial.from_dict(settings["good"])
         levels = None if stored["levels"] is None else GoodLevels(**stored["levels"])
-        return cls(**{**stored, "settings": MapSettings(**settings), "levels": levels})
+        material = None if stored["material"] is None else Material(**stored["material"])
+        learnt = {"settings": MapSettings(**settings), "levels": levels, "material": material}
+        return cls(**{**stored, **learnt})
 
 
 class Kept(NamedTuple):
@@ -163,7 +170,9 @@ def calibrate(
             }
             maker = maker.with_settings(**chosen)
             settings = replace(learnt.settings, **chosen)
-            learnt = replace(learnt, settings=settings, table=choice.table)
+            learnt = replace(
+                learnt, settings=settings, table=choice.table, material=choice.material
+            )
     maps = _smooth_maps(maker, kept)
     sample = _first(maps)
     smooth = [kept_map.smooth for kept_map in sample]

@@ -15,13 +15,13 @@ from torch.nn import functional as F
 
 from sklearn_ssimae._deciding.false_alarms import GoodMaxima, false_alarm_threshold
 from sklearn_ssimae._deciding.good import learn_good_material
+from sklearn_ssimae._deciding.material import Material
 from sklearn_ssimae._deciding.probes import make_probes
 from sklearn_ssimae._maps.counting import split_counts
 from sklearn_ssimae._maps.filters import gaussian_smoothing
 from sklearn_ssimae._maps.making import MapMaker
 from sklearn_ssimae._maps.place import NO_AXES
 from sklearn_ssimae._maps.settings import MapSettings
-from sklearn_ssimae._maps.windows import make_window_mean
 from sklearn_ssimae.datasets._drawing import MIN_SIDE, Painter, draw_defect
 
 # σ of the candidates, for patches of 128 pixels; others in proportion.
@@ -34,9 +34,7 @@ _TILES = 16
 # three quarters of one found, or a quarter.
 _SOFTNESS = 0.3
 # Material of which the network redraws less than this share is grain that nobody can foretell.
-_FORETOLD = 0.8
-# Side in pixels of the windows that tell.
-_FORETOLD_WINDOW = 11
+_FORETOLD = 0.7
 # σ in pixels from which maps are judged at half their size: nothing finer is left in them.
 _HALVED_FROM = 2.0
 # Squares that are smoothed or compared at once: one by one, small ones would take most of a fit.
@@ -68,14 +66,14 @@ class Choice(NamedTuple):
         A row for each setting: "smoothing", the constants, the average precision of each kind of
         defect, "mean", that of all kinds, and "found", the share of all defects above the
         threshold.
-    foretold : float
-        See `share_foretold`; not a number of maps without reconstructions.
+    material : Material or None
+        What good squares show; None of maps without reconstructions.
     """
 
     smoothing: float
     constants: dict[str, float]
     table: list[dict[str, Any]]
-    foretold: float
+    material: Material | None
 
 
 class Candidates(NamedTuple):
@@ -138,30 +136,15 @@ def choose_map(
         return None
     probes = make_probes(maker.patch_size)
     cases = list(maker.reconstruct(draw_into(tiles, maker.patch_size, random, probes)))
-    finest, coarse, foretold = candidates.usual, [], math.nan
+    material, finest, coarse = None, candidates.usual, []
     if maker.comparison.averages_reconstructions:
-        foretold = share_foretold([case[1:] for case in cases if case[0].kind == "good"])
-    if foretold < _FORETOLD:
+        material = Material.of([case[1:] for case in cases if case[0].kind == "good"])
+    if material is not None and material.foretold < _FORETOLD:
         finest, coarse = [*candidates.usual, *candidates.fine], candidates.coarse
     settings = [*finest, *coarse]
     table = _table(maker, cases, settings, is_relative=is_relative)
     best = settings[_best(table, probes, len(finest))]
-    return Choice(best.smoothing, best.constants, table, foretold)
-
-
-def share_foretold(pairs: Sequence[tuple[Tensor, Tensor]]) -> float:
-    """The share of local contrast that is redrawn, of images (c, h, w) and reconstructions.
-
-    In [-1, 1]: the covariance in windows of 11 pixels over the mean of both variances, each summed
-    over all windows; the structure and contrast of SSIM in one, by which flat windows count little.
-    """
-    mean = make_window_mean(_FORETOLD_WINDOW, "uniform", 1.0)
-    shared = total = 0.0
-    for image, values in pairs:
-        x, y = image - mean(image), values - mean(values)
-        shared += float((2 * x * y).sum())
-        total += float((x.square() + y.square()).sum())
-    return shared / total if total else 1.0
+    return Choice(best.smoothing, best.constants, table, material)
 
 
 def _table(

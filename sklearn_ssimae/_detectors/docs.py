@@ -137,9 +137,14 @@ COMMON_ATTRIBUTES = """\
     border_profile_ : ndarray of shape (patch_size // 2 + 1,)
         What maps are relative to after that: the same quantile at pixels that 0, 1, … others
         separate from the border; the last holds farther in.
+    material_ : str
+        What the material looks like, in words: the period of its pattern or the size of its grain
+        in pixels at the network's scale, how much of its local contrast is redrawn, and whether
+        half the `scale` may do better.
     map_choice_ : list of dict
         What the choice of the map rests on: the average precision of each kind of drawn defect
-        with each setting. Empty if nothing could be drawn: images smaller than 16 pixels.
+        with each setting, their "mean", and the share of defects "found". Empty if nothing could
+        be drawn: images smaller than 16 pixels.
     n_iter_ : int
         Epochs trained.
     loss_curve_ : list of float

@@ -401,6 +401,7 @@ class Fit:
         detector = self.detector
         detector._calibration = self.ranks.agree(self._calibrated())
         if detector._learns_from_kept():
+            self._say(f"material: {detector.material_}")
             self._say(detector._calibration.choice_in_words())
         if detector.threshold is None:
             self._say(detector._calibration.rests_on)

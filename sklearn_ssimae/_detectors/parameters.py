@@ -152,6 +152,12 @@ class Parameters:
         return self._learnt.table
 
     @property
+    def material_(self) -> str:
+        """What the material looks like to the network, in words."""
+        material = self._learnt.material
+        return "not looked at" if material is None else material.in_words(self.patch_size)
+
+    @property
     def threshold_basis_(self) -> str:
         """What `threshold_` rests on, in words."""
         learnt = self._learnt

@@ -23,7 +23,6 @@ from sklearn_ssimae._deciding.choice import (
     n_drawn,
     precision_of,
     quality_of_kinds,
-    share_foretold,
     share_found,
     smoothings,
 )
@@ -152,17 +151,6 @@ def test_fine_and_coarse_maps_are_for_grain_that_is_not_foretold(tile):
         choice = chosen(maker, tile, fine=[COARSE], coarse=[{"noise": 0.2}])
         assert len(choice.table) == n_rows
         assert choice.constants == FINE
-
-
-def test_the_share_that_is_foretold():
-    random = np.random.default_rng(0)
-    grain, other = torch.from_numpy(random.random((2, 1, 64, 64))).float()
-    assert share_foretold([(grain, grain)]) == pytest.approx(1)
-    assert share_foretold([(grain, grain + 0.2)]) == pytest.approx(1, abs=1e-5)
-    assert abs(share_foretold([(grain, other)])) < 0.05
-    assert share_foretold([(grain, torch.zeros_like(grain))]) == pytest.approx(0)
-    assert share_foretold([(grain, 0.5 * grain)]) == pytest.approx(2 * 0.5 / 1.25)
-    assert share_foretold([(torch.ones(1, 64, 64),) * 2]) == 1
 
 
 def test_the_choice_repeats_and_depends_on_the_generator(tile):
