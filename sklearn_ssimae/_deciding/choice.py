@@ -33,8 +33,8 @@ _TILES = 16
 # Logarithm by which a defect exceeds the threshold, or falls short of it, and still counts as
 # three quarters of one found, or a quarter.
 _SOFTNESS = 0.3
-# Material of which the network redraws less than this share is grain that nobody can foretell.
-_FORETOLD = 0.7
+# Material of which the network redraws less than this share is grain that nobody can predict.
+_PREDICTED = 0.7
 # σ in pixels from which maps are judged at half their size: nothing finer is left in them.
 _HALVED_FROM = 2.0
 # Squares that are smoothed or compared at once: one by one, small ones would take most of a fit.
@@ -83,7 +83,7 @@ class Candidates(NamedTuple):
     ----------
     usual : list of MapSettings
     fine, coarse : list of MapSettings
-        Further ones, for grain that cannot be foretold: they see finer detail, or hide it.
+        Further ones, for grain that cannot be predicted: they see finer detail, or hide it.
     """
 
     usual: list[MapSettings]
@@ -139,7 +139,7 @@ def choose_map(
     material, finest, coarse = None, candidates.usual, []
     if maker.comparison.averages_reconstructions:
         material = Material.of([case[1:] for case in cases if case[0].kind == "good"])
-    if material is not None and material.foretold < _FORETOLD:
+    if material is not None and material.predicted < _PREDICTED:
         finest, coarse = [*candidates.usual, *candidates.fine], candidates.coarse
     settings = [*finest, *coarse]
     table = _table(maker, cases, settings, is_relative=is_relative)

@@ -1,4 +1,4 @@
-"""What a material looks like to a network: how its pattern repeats, how much of it is foretold."""
+"""What a material looks like to a network: how its pattern repeats, how much of it is predicted."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ class Material(NamedTuple):
         Pixels after which the pattern repeats; None if it does not.
     length : float
         Pixels at which the autocorrelation has fallen to 1 / e.
-    foretold, foretold_at_half : float
-        See `share_foretold`; the second of images at half their size.
+    predicted, predicted_at_half : float
+        See `share_predicted`; the second of images at half their size.
     """
 
     period: float | None
     length: float
-    foretold: float
-    foretold_at_half: float
+    predicted: float
+    predicted_at_half: float
 
     @classmethod
     def of(cls, pairs: Pairs) -> Material:
         """That of good squares, at least one, of one size or several."""
         period, length = _repeats([image for image, _ in pairs])
         halves = [(_halved(image), _halved(values)) for image, values in pairs]
-        return cls(period, length, share_foretold(pairs), share_foretold(halves))
+        return cls(period, length, share_predicted(pairs), share_predicted(halves))
 
     def in_words(self, patch_size: int) -> str:
         """One line; pixels are those of the network's scale."""
@@ -56,16 +56,16 @@ class Material(NamedTuple):
         else:
             repeats = patch_size / self.period
             pattern = f"repeats every {self.period:.3g} pixels, {repeats:.2g} times in a patch"
-        words = f"{pattern}; {self.foretold:.0%} of the local contrast is redrawn"
-        if self.foretold < _HARD and self.foretold_at_half > self.foretold + _MORE:
+        words = f"{pattern}; {self.predicted:.0%} of the local contrast is redrawn"
+        if self.predicted < _HARD and self.predicted_at_half > self.predicted + _MORE:
             words += (
-                f", {self.foretold_at_half:.0%} at half the size: half the scale may find more, "
+                f", {self.predicted_at_half:.0%} at half the size: half the scale may find more, "
                 "unless defects are thin"
             )
         return words
 
 
-def share_foretold(pairs: Pairs) -> float:
+def share_predicted(pairs: Pairs) -> float:
     """The share of local contrast that is redrawn, of images (c, h, w) and reconstructions.
 
     In [-1, 1]: twice the covariance over the sum of both variances, of what differs from the mean

@@ -26,7 +26,7 @@ from sklearn_ssimae._training.trainer import Forward, Loss
 _SMALL = {"c1": DEFAULT_C1, "c2": DEFAULT_C2}
 _LARGE = {"c1": 1e-2, "c2": 3e-2}
 _USUAL: list[dict[str, float]] = [_SMALL, _LARGE, {**_SMALL, "beta": 0.0, "gamma": 0.0}]
-# For grain that nobody can foretell: a window that sees thin defects, and a blur, of patches of
+# For grain that nobody can predict: a window that sees thin defects, and a blur, of patches of
 # 128 pixels, that takes the grain out.
 _FINE: list[dict[str, float]] = [{**_LARGE, "map_window_size": 5}]
 _COARSE: list[dict[str, float]] = [{**_SMALL, "map_blur": 4.0}]

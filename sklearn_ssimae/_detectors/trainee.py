@@ -56,6 +56,7 @@ class Trainee(Protocol):
 
     _network_class: ClassVar[type[PatchNetwork]]
     _residual_tells_length: ClassVar[bool]
+    material_: str
 
     def get_params(self, deep: bool = True) -> dict[str, Any]: ...
     def _init_callback_context(self, *, max_subtasks: int) -> Any: ...

@@ -144,7 +144,7 @@ def test_a_coarse_map_is_taken_where_it_finds_more_defects(found, best):
     assert _best(rows, ["stain"], 2) == best
 
 
-def test_fine_and_coarse_maps_are_for_grain_that_is_not_foretold(tile):
+def test_fine_and_coarse_maps_are_for_grain_that_is_not_predicted(tile):
     """Less than half of the contrast is redrawn, or all of it."""
     for drawn, n_rows in ((0.4, 12), (1.0, 4)):
         maker = HandMade(tile[0], drawn=drawn)

@@ -1,4 +1,4 @@
-"""What a material looks like: its period or its grain, and how much of it is foretold."""
+"""What a material looks like: its period or its grain, and how much of it is predicted."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from sklearn_ssimae._deciding.material import Material, share_foretold
+from sklearn_ssimae._deciding.material import Material, share_predicted
 
 
-def test_the_share_that_is_foretold():
+def test_the_share_that_is_predicted():
     random = np.random.default_rng(0)
     grain, other = torch.from_numpy(random.random((2, 1, 64, 64))).float()
-    assert share_foretold([(grain, grain)]) == pytest.approx(1)
-    assert share_foretold([(grain, grain + 0.2)]) == pytest.approx(1, abs=1e-5)
-    assert abs(share_foretold([(grain, other)])) < 0.05
-    assert share_foretold([(grain, torch.zeros_like(grain))]) == pytest.approx(0)
-    assert share_foretold([(grain, 0.5 * grain)]) == pytest.approx(2 * 0.5 / 1.25)
-    assert share_foretold([(torch.ones(1, 64, 64),) * 2]) == 1
+    assert share_predicted([(grain, grain)]) == pytest.approx(1)
+    assert share_predicted([(grain, grain + 0.2)]) == pytest.approx(1, abs=1e-5)
+    assert abs(share_predicted([(grain, other)])) < 0.05
+    assert share_predicted([(grain, torch.zeros_like(grain))]) == pytest.approx(0)
+    assert share_predicted([(grain, 0.5 * grain)]) == pytest.approx(2 * 0.5 / 1.25)
+    assert share_predicted([(torch.ones(1, 64, 64),) * 2]) == 1
 
 
 def waves(period, noise, seed=0):
@@ -57,8 +57,8 @@ def test_half_the_scale_is_named_where_it_would_redraw_more():
     coarse = torch.from_numpy(gaussian_filter(random.normal(size=(1, 128, 128)), (0, 3, 3))).float()
     grain = torch.from_numpy(random.normal(size=(1, 128, 128))).float() * coarse.std()
     material = Material.of([(coarse + grain, coarse)])
-    assert material.foretold < 0.6
-    assert material.foretold_at_half > material.foretold + 0.05
+    assert material.predicted < 0.6
+    assert material.predicted_at_half > material.predicted + 0.05
     assert "half the scale may find more" in material.in_words(64)
 
 
