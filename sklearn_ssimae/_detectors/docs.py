@@ -20,8 +20,9 @@ COMMON_PARAMETERS = """\
     n_patches : int, default=1000
         Random crops that an epoch sees (paper: 10000).
     max_iter : int or None, default=None
-        Epochs at most (paper: 200). None: 30, or 70 where more than a fifth of the mean
-        image's residual is left after 18 of them. `FMAEDetector` stays at 30.
+        Epochs at most (paper: 200). None: 30, 70 where more than a fifth of the mean
+        image's residual is left after 18 of them, or 10 where less than a tenth of kept images'
+        local contrast is redrawn after 5 of them. `FMAEDetector` stays at 30.
     augment : bool, default=False
         Whether crops are rotated and flipped at random, in all eight ways. For textures that
         look alike from all sides, when there are few images.

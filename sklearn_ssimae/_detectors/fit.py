@@ -17,6 +17,7 @@ from sklearn.utils import check_random_state
 from torch import Generator, Tensor
 
 from sklearn_ssimae._deciding.calibration import Calibration
+from sklearn_ssimae._deciding.material import share_predicted
 from sklearn_ssimae._detectors.kept import KeptParts
 from sklearn_ssimae._detectors.trainee import Trainee
 from sklearn_ssimae._images.collection import ImageCollection
@@ -30,13 +31,28 @@ from sklearn_ssimae._networks.own_state import own_state
 from sklearn_ssimae._training.checkpoint import Checkpoint, open_checkpoint
 from sklearn_ssimae._training.corruption import Corruption
 from sklearn_ssimae._training.crops import CropSampler
-from sklearn_ssimae._training.division import Division, divide, keep_nothing, without_copies
+from sklearn_ssimae._training.division import (
+    Division,
+    Part,
+    divide,
+    keep_nothing,
+    without_copies,
+)
 from sklearn_ssimae._training.identity import (
     Identity,
     describe_fit,
     describe_value,
     digest_of_network,
     digest_of_tensors,
+)
+from sklearn_ssimae._training.length import (
+    EPOCHS,
+    GLANCED_AFTER,
+    JUDGED_AFTER,
+    MORE_EPOCHS,
+    Length,
+    glance,
+    judge,
 )
 from sklearn_ssimae._training.probe import LEARNING, Probe
 from sklearn_ssimae._training.progress import EarlyStopping, Progress
@@ -49,11 +65,6 @@ MAX_IMAGES = 1000
 _MAX_REMEMBERED = 1000
 # Crops that tell whether the network beats the mean image, and that set where it starts.
 _N_PROBE = 64
-# max_iter=None: epochs of a fit, and of one to a material that is hard to learn. Hard is one of
-# which so large a share of the mean image's residual is left when the learning rate would fall.
-_EPOCHS, _MORE_EPOCHS = 30, 70
-_JUDGED_AFTER = 18
-_HARD = 0.2
 
 
 class Fit:
@@ -81,7 +92,7 @@ class Fit:
         self.y = y
         self.is_partial = is_partial
         self.continues = (is_partial or detector.warm_start) and hasattr(detector, "network_")
-        self.n_epochs = 1 if is_partial else int(detector.max_iter or _EPOCHS)
+        self.n_epochs = 1 if is_partial else int(detector.max_iter or EPOCHS)
         self.was_interrupted = False
 
     @own_state()
@@ -172,19 +183,20 @@ class Fit:
             "n_kept": len(self.division.kept),
             "first_shape": images[0].shape,
         }
-        prepare, trained = detector._preparation(), self.division.trained
+        return self._sampler_of(self.division.trained, self._make_rng(), augment=detector.augment)
+
+    def _sampler_of(
+        self, parts: list[Part], rng: np.random.Generator, *, augment: bool
+    ) -> CropSampler:
+        detector, images = self.detector, self.images
+        prepare = detector._preparation()
 
         def load(index: int) -> Tensor:
-            part = trained[index]
+            part = parts[index]
             return part.of(prepare.of(images, part.image))
 
         return CropSampler(
-            load,
-            len(trained),
-            detector.patch_size,
-            self.n_channels,
-            self._make_rng(),
-            augment=detector.augment,
+            load, len(parts), detector.patch_size, self.n_channels, rng, augment=augment
         )
 
     def _make_rng(self) -> np.random.Generator:
@@ -321,7 +333,7 @@ class Fit:
         watched: dict[str, Any] = {"estimator": detector, "X": self.X, "y": self.y}
         is_unset = detector.max_iter is None and not self.is_partial
         is_open = is_unset and detector._residual_tells_length
-        most = _MORE_EPOCHS if is_open else self.n_epochs
+        most = MORE_EPOCHS if is_open else self.n_epochs
         context = detector._init_callback_context(max_subtasks=most)
         context.call_on_fit_task_begin(**watched)
         while progress.n_epochs < self.n_epochs and not progress.is_done:
@@ -334,21 +346,36 @@ class Fit:
                 break
             stop = task.call_on_fit_task_end(**watched, reconstruction_attributes=self._snapshot)
             progress.is_done = progress.is_done or self.ranks.agree(stop)
-            if is_open and progress.n_epochs == _JUDGED_AFTER and not progress.is_done:
-                self._lengthen_if_hard()
+            if is_open and not progress.is_done:
+                self._change_length(self._judged_length())
             self._save()
         context.call_on_fit_task_end(**watched, reconstruction_attributes=self._snapshot)
 
-    def _lengthen_if_hard(self) -> None:
-        """Train longer where much is left to learn."""
-        trainer = self.progress.trainer
-        if trainer.remaining > _HARD:
-            self.n_epochs = _MORE_EPOCHS
-            trainer.lengthen(self._n_steps(self.n_epochs))
-            self._say(
-                f"{self.n_epochs} epochs instead of {_EPOCHS}: {trainer.remaining:.0%} of the "
-                f"mean image's residual is left, more than {_HARD:.0%}"
-            )
+    def _judged_length(self) -> Length | None:
+        """Another length, after the epochs in which that is judged."""
+        if self.progress.n_epochs == GLANCED_AFTER and self.division.kept:
+            n_crops = GLANCED_AFTER * self.detector.n_patches * self.ranks.size
+            return glance(self._share_predicted_of_kept(), n_crops)
+        if self.progress.n_epochs == JUDGED_AFTER and self.n_epochs == EPOCHS:
+            return judge(self.progress.trainer.remaining)
+        return None
+
+    def _change_length(self, length: Length | None) -> None:
+        length = self.ranks.agree(length)
+        if length is not None:
+            self.n_epochs = length.n_epochs
+            self.progress.trainer.change_length(self._n_steps(self.n_epochs))
+            self._say(length.why)
+
+    def _share_predicted_of_kept(self) -> float:
+        """How much of kept images' local contrast the network redraws by now."""
+        rng = np.random.default_rng(self.seeds[1])
+        with closing(self._sampler_of(self.division.kept, rng, augment=False)) as sampler:
+            crops, _ = split_counts(next(sampler.batches(_N_PROBE, _N_PROBE)), self.n_channels)
+        probe = self.progress.trainer.probe
+        with torch.no_grad():
+            drawn = probe.reconstruct(to_device(crops, self.detector.network_))
+        return share_predicted(list(zip(crops, drawn.float().cpu().contiguous(), strict=True)))
 
     def _run_epoch(self, epoch: int) -> float:
         """One epoch's mean loss; one that is not finite has left the network as it was."""

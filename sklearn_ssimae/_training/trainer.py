@@ -97,10 +97,10 @@ class Trainer:
             if schedule == "trapezoid"
         ]
 
-    def lengthen(self, total_steps: int) -> None:
+    def change_length(self, total_steps: int) -> None:
         """Train for so many steps in all.
 
-        A trapezoid falls later. It must not have begun to, else the rate would climb again.
+        A trapezoid falls later or sooner. It must not have begun to, else the rate would jump.
         """
         self.total_steps = total_steps
 

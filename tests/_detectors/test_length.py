@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from killed import IMAGES, assert_same_model, leave_checkpoint, n_epochs_run
 from shared import cheap
 from sklearn.base import clone
@@ -9,23 +10,29 @@ from sklearn.callback import ProgressBar
 
 from sklearn_ssimae import FMAEDetector, L2AutoencoderDetector, SSIMAutoencoderDetector
 from sklearn_ssimae._detectors import fit, ssim
+from sklearn_ssimae._detectors.fit import Fit
+from sklearn_ssimae._training import length
 from sklearn_ssimae._training.probe import Probe
 from sklearn_ssimae._training.trainer import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 SHORT, LONG, JUDGED_AFTER = 5, 9, 3
-TRUE = (fit._EPOCHS, fit._MORE_EPOCHS, fit._JUDGED_AFTER, fit._HARD)
+TRUE = (length.EPOCHS, length.MORE_EPOCHS, length.JUDGED_AFTER, length.HARD)
+FEW, GLANCED_AFTER = length.FEW_EPOCHS, length.GLANCED_AFTER
 
 
 @pytest.fixture(autouse=True)
 def lengths_that_take_no_time(monkeypatch):
     for name, value in {
-        "_EPOCHS": SHORT,
-        "_MORE_EPOCHS": LONG,
-        "_JUDGED_AFTER": JUDGED_AFTER,
+        "EPOCHS": SHORT,
+        "MORE_EPOCHS": LONG,
+        "FEW_EPOCHS": 4,
+        "GLANCED_AFTER": 2,
+        "JUDGED_AFTER": JUDGED_AFTER,
     }.items():
-        monkeypatch.setattr(fit, name, value)
+        for module in (fit, length):
+            monkeypatch.setattr(module, name, value, raising=False)
 
 
 def let_remain(monkeypatch, *shares):
@@ -56,11 +63,55 @@ def test_the_docstring_states_the_lengths(cls):
     assert cls().max_iter is None
     told = " ".join(cls.__doc__.split())
     n_epochs, more, judged_after, hard = TRUE
-    assert f"None: {n_epochs}, or {more} where more than a fifth of the mean" in told
+    assert f"None: {n_epochs}, {more} where more than a fifth of the mean" in told
+    assert f"or {FEW} where less than a tenth of kept images' local contrast is redrawn" in told
+    assert f"after {GLANCED_AFTER} of them" in told
+    assert length.LITTLE == 1 / 10
     assert f"is left after {judged_after} of them" in told
     assert hard == 1 / 5
     # Judged before a trapezoid of the shorter length falls.
     assert JUDGED_AFTER == 0.6 * SHORT and TRUE[2] == 0.6 * TRUE[0]
+    assert GLANCED_AFTER < 0.6 * FEW
+
+
+def test_material_of_which_little_can_be_learnt_trains_briefly(cls, monkeypatch, capsys):
+    """The rate falls sooner, as with so many epochs."""
+    let_remain(monkeypatch, 0.9)
+    monkeypatch.setattr(length, "_LEAST_CROPS", 0)
+    monkeypatch.setattr(Fit, "_share_predicted_of_kept", lambda _: 0.09)
+    detector = open_ended(cls, verbose=1).fit(IMAGES)
+    assert detector.n_iter_ == (SHORT if cls is FMAEDetector else 4)
+    line = "4 epochs instead of 5: 9% of the local contrast of kept images is redrawn"
+    assert capsys.readouterr().out.count(line) == (cls is not FMAEDetector)
+
+
+@pytest.mark.parametrize(("predicted", "n_crops"), [(0.1, 5000), (0.09, 4999), (np.nan, 5000)])
+def test_what_is_predicted_or_has_seen_few_crops_is_not_shortened(predicted, n_crops):
+    assert length.glance(predicted, n_crops) is None
+    assert length.glance(0.09, 5000).n_epochs == 4
+
+
+@pytest.mark.parametrize(("drawn", "share"), [(lambda x: x, 1.0), (torch.zeros_like, 0.0)])
+def test_the_share_is_that_of_kept_images(drawn, share, monkeypatch):
+    seen = []
+
+    def reconstruct(patches):
+        seen.append(patches)
+        return drawn(patches)
+
+    class Glancing(Fit):
+        def _judged_length(self):
+            monkeypatch.setattr(self.progress.trainer.probe, "reconstruct", reconstruct)
+            self.share = self._share_predicted_of_kept()
+            monkeypatch.undo()
+
+    fitting = Glancing(cheap(max_iter=None, n_patches=64), IMAGES, None)
+    fitting.n_epochs = 1
+    fitting.run()
+    assert fitting.share == pytest.approx(share)
+    kept = torch.from_numpy(np.stack([IMAGES[part.image] for part in fitting.division.kept]))
+    values = set((kept.float() / 255).unique().tolist())
+    assert set(seen[0].unique().tolist()) <= values
 
 
 def lengthened(cls):

@@ -145,7 +145,7 @@ def test_trapezoid_climbs_stays_and_falls_to_0():
 def test_a_lengthened_trapezoid_keeps_its_climb_and_falls_later(at):
     def lengthen(trainer, n_epochs_run):
         if n_epochs_run == at:
-            trainer.lengthen(200)
+            trainer.change_length(200)
 
     rates = learning_rates("trapezoid", n_epochs=10, total_steps=100, between=lengthen)
     assert_allclose(rates[:5], 0.01 * np.arange(1, 6) / 5)
