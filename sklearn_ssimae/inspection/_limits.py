@@ -1,0 +1,35 @@
+"""What `ssimae detectability` measured, where it lies beside a detector's file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from sklearn_ssimae._writing import sha256_of
+
+FILE = "detectability.json"
+
+
+def lines_of(detector_file: Path) -> list[str]:
+    """What a detector finds, a line for each kind, if that was measured and lies beside its file.
+
+    Of another detector, even an earlier one of that name, nothing is told.
+    """
+    try:
+        content = json.loads((detector_file.parent / FILE).read_text(encoding="utf-8"))
+        if content["sha256"] != sha256_of(detector_file):
+            return []
+        unit = content["unit"]
+        return [
+            f"{kind}: a50 {as_size(row['a50'])}, a90 {as_size(row['a90'])}, "
+            f"a90/95 {as_size(row['a90_95'])} {unit}"
+            for kind, row in content["kinds"].items()
+        ]
+    # There is none, or it is of another make.
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+
+
+def as_size(value: float | None) -> str:
+    """A size in a table or a line; a dash for one that is not known."""
+    return "-" if value is None else f"{value:.3g}"
