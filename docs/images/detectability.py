@@ -18,7 +18,8 @@ MM_PER_PIXEL = 0.1
 
 def main():
     good = make_fabric(30, size=512, random_state=0).images
-    detector = SSIMAutoencoderDetector(patch_size=64, random_state=0, verbose=1).fit(good[:20])
+    detector = SSIMAutoencoderDetector(patch_size=64, max_iter=10, random_state=0, verbose=1)
+    detector.fit(good[:20])
     figure = plt.figure(figsize=(13, 8), layout="constrained")
     display = DetectabilityDisplay.from_estimator(
         detector, good[20:], mm_per_pixel=MM_PER_PIXEL, random_state=0, figure=figure

@@ -18,7 +18,7 @@ from sklearn_ssimae.datasets import list_images
 from sklearn_ssimae.datasets._folders import check_good_folder
 from sklearn_ssimae.inspection import DetectabilityDisplay
 from sklearn_ssimae.inspection._detectability import Trials
-from sklearn_ssimae.inspection._limits import FILE, as_size
+from sklearn_ssimae.inspection._limits import FILE, NOT_DRAWN, as_size
 from sklearn_ssimae.inspection._plotting import require_matplotlib
 
 # Bounds of the classes of sizes, in pixels, whose shares of hits are printed.
@@ -104,7 +104,7 @@ def _table(content: dict[str, Any], unit: float) -> Iterable[str]:
     yield _row("kind", "a50", "a90", "a90/95", *classes)
     for kind, row in content["kinds"].items():
         if row["n_drawn"] == 0:
-            yield f"{kind:<10} not drawn: it cannot be seen in this material"
+            yield f"{kind:<10} {NOT_DRAWN}"
             continue
         sizes, hits = np.array(row["sizes"]), np.array(row["hits"])
         places = np.searchsorted(bounds, sizes, side="left") - 1

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from PIL import Image
 from shared_cli import files_in
 
 from sklearn_ssimae._writing import sha256_of
@@ -86,10 +87,23 @@ def test_images_that_were_trained_on(ssimae, photos, own_file, tmp_path):
     assert "were trained on, so the figures are too good" in outcome.errors
 
 
-@pytest.mark.parametrize("kinds", [[], {"stain": 3}, {"stain": {"a50": "3"}}])
+@pytest.mark.parametrize("kinds", [[], {"stain": 3}, {"stain": {"n_drawn": 9, "a50": "3"}}])
 def test_info_of_another_make(ssimae, own_file, tmp_path, kinds):
     content = {"sha256": sha256_of(own_file), "unit": "mm", "kinds": kinds}
     (tmp_path / "detectability.json").write_text(json.dumps(content))
     outcome = ssimae("info", own_file)
     assert outcome.status == 0
     assert "finds:" not in outcome.output
+
+
+def test_flat_material(ssimae, own_file, tmp_path):
+    (tmp_path / "flat").mkdir()
+    for index in range(2):
+        Image.new("L", (56, 48), 120 + index).save(tmp_path / f"flat/{index}.png")
+    outcome = ssimae("detectability", own_file, tmp_path / "flat", "-o", tmp_path)
+    assert outcome.status == 0
+    not_drawn = "not drawn: it cannot be seen in this material"
+    kinds = [line.split()[0] for line in outcome.output.splitlines() if not_drawn in line]
+    assert "blur" in kinds and "lump" not in kinds
+    told = ssimae("info", own_file).output.splitlines()
+    assert [line.split()[1] for line in told if not_drawn in line] == [f"{kind}:" for kind in kinds]
