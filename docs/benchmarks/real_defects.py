@@ -8,19 +8,22 @@ detector's file is named after its category::
     python docs/benchmarks/real_defects.py DATA detectors/grid.skops detectors/paper.skops
 
 One thread, about two minutes of a core a category. The figures are in `real_defects.json`, beside
-this script; a run renews those of its categories and leaves the others, then draws
-`docs/images/real_defects.png` and prints a table. Without arguments it does these two alone.
+this script; a run renews those of its categories and leaves the others, then prints a table, fills
+that of `docs/misses.md`, and draws `docs/images/real_defects.png`. Without arguments it does
+these three alone.
 """
 
 import json
 import math
 from argparse import ArgumentParser
 from collections import defaultdict
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from figures import fill
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 from scipy.stats import binomtest
 
@@ -30,7 +33,8 @@ from sklearn_ssimae.inspection import detectability
 from sklearn_ssimae.inspection._pod import Curve
 
 FIGURES = Path(__file__).with_suffix(".json")
-PICTURE = Path(__file__).parents[1] / "images" / "real_defects.png"
+DOCS = Path(__file__).parents[1]
+PICTURE, PAGE = DOCS / "images" / "real_defects.png", DOCS / "misses.md"
 # Classes of sizes: square roots of the areas of the true masks, in pixels.
 BOUNDS = (0, 8, 16, 32, 64, math.inf)
 # The kind that looks most like real defects of a category, or of a type of them.
@@ -130,25 +134,23 @@ def classes(category: dict) -> list[dict]:
     return found
 
 
-def tell(categories: list[dict]) -> None:
-    """A table in Markdown: located of all by class of sizes, and the share that is said."""
+def table(categories: list[dict]) -> Iterator[list[str]]:
+    """Located of all by class of sizes, and the share that is said."""
     names = [f"{low:g}-{high:g}" for low, high in pairwise(BOUNDS)]
     names[-1] = f"over {BOUNDS[-2]:g}"
-    print("| material | false alarms | " + " | ".join(names) + " | all |")
-    print("|---" * (len(names) + 3) + "|")
+    yield ["material", *names, "all", "false alarms"]
     for category in categories:
         rows = {row["class"]: row for row in classes(category)}
         n, hits = (sum(row[key] for row in rows.values()) for key in ("n", "hits"))
         said = sum(row["n"] * row["said"] for row in rows.values()) / n
-        cells = [
-            f"{row['hits']} of {row['n']}; {row['said']:.0%}" if (row := rows.get(name)) else ""
-            for name in names
-        ]
+        rows["all"] = {"n": n, "hits": hits, "said": said}
         alarms = f"{category['false_alarms']} of {category['good']}"
-        print(
-            f"| {category['category']} | {alarms} | {' | '.join(cells)} | "
-            f"{hits} of {n}; {said:.0%} |"
-        )
+        cells = [cell(rows[name]) if name in rows else "" for name in (*names, "all")]
+        yield [category["category"], *cells, alarms]
+
+
+def cell(row: dict) -> str:
+    return f"{row['hits']} of {row['n']}; {100 * row['said']:.0f} %"
 
 
 def draw(categories: list[dict]) -> None:
@@ -205,7 +207,10 @@ def main() -> None:
         by_name[file.stem] = measure(file, options.data)
         lines = ",\n".join(map(json.dumps, by_name.values()))
         FIGURES.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
-    tell(list(by_name.values()))
+    rows = list(table(list(by_name.values())))
+    for cells in rows:
+        print(*cells, sep=" | ")
+    fill(PAGE, "real_defects", rows)
     draw(list(by_name.values()))
 
 
