@@ -1,6 +1,6 @@
 """Measures and draws which drawn defects are found in made cloth, in millimetres::
 
-python docs/images/detectability.py  # some minutes of one core
+python docs/images/detectability.py  # about a minute of one core
 """
 
 from pathlib import Path
@@ -17,11 +17,12 @@ MM_PER_PIXEL = 0.1
 
 
 def main():
-    good = make_fabric(30, size=512, random_state=0).images
-    detector = SSIMAutoencoderDetector(patch_size=64, random_state=0, verbose=1).fit(good[:20])
+    good = make_fabric(24, size=512, random_state=0).images
+    detector = SSIMAutoencoderDetector(patch_size=32, max_iter=10, random_state=0, verbose=1)
+    detector.fit(good[:14])
     figure = plt.figure(figsize=(13, 8), layout="constrained")
     display = DetectabilityDisplay.from_estimator(
-        detector, good[20:], mm_per_pixel=MM_PER_PIXEL, random_state=0, figure=figure
+        detector, good[14:], mm_per_pixel=MM_PER_PIXEL, random_state=0, figure=figure
     )
     for kind, found in display.found.items():
         sizes = (f"{found[name]:.2f}" for name in ("a50", "a90", "a90_95"))

@@ -18,9 +18,9 @@ from sklearn_ssimae.datasets import list_images
 from sklearn_ssimae.datasets._folders import check_good_folder
 from sklearn_ssimae.inspection import DetectabilityDisplay
 from sklearn_ssimae.inspection._detectability import Trials
+from sklearn_ssimae.inspection._limits import FILE, NOT_DRAWN, as_size
 from sklearn_ssimae.inspection._plotting import require_matplotlib
 
-FILE = "detectability.json"
 # Bounds of the classes of sizes, in pixels, whose shares of hits are printed.
 _CLASSES = (0, 8, 16, 32, 64, math.inf)
 
@@ -55,25 +55,6 @@ def run(options: Namespace) -> int:
     for line in _table(content, options.mm_per_pixel or 1.0):
         print(line)
     return 0
-
-
-def lines_of(detector_file: Path) -> list[str]:
-    """What a detector finds, a line for each kind, if that was measured and lies beside its file.
-
-    Of another detector, even an earlier one of that name, nothing is told.
-    """
-    try:
-        content = json.loads((detector_file.parent / FILE).read_text(encoding="utf-8"))
-        if content["sha256"] != sha256_of(detector_file):
-            return []
-        unit = content["unit"]
-        return [
-            f"{kind}: a50 {_size(row['a50'])}, a90 {_size(row['a90'])}, "
-            f"a90/95 {_size(row['a90_95'])} {unit}"
-            for kind, row in content["kinds"].items()
-        ]
-    except (OSError, ValueError, KeyError, TypeError):  # there is none, or it is of another make
-        return []
 
 
 def _run_trials(trials: Trials) -> bool:
@@ -123,13 +104,13 @@ def _table(content: dict[str, Any], unit: float) -> Iterable[str]:
     yield _row("kind", "a50", "a90", "a90/95", *classes)
     for kind, row in content["kinds"].items():
         if row["n_drawn"] == 0:
-            yield f"{kind:<10} not drawn: it cannot be seen in this material"
+            yield f"{kind:<10} {NOT_DRAWN}"
             continue
         sizes, hits = np.array(row["sizes"]), np.array(row["hits"])
         places = np.searchsorted(bounds, sizes, side="left") - 1
         shares = [hits[places == place] for place in range(len(classes))]
         cells = [f"{share.mean():.0%}" if len(share) else "-" for share in shares]
-        yield _row(kind, *(_size(row[name]) for name in ("a50", "a90", "a90_95")), *cells)
+        yield _row(kind, *(as_size(row[name]) for name in ("a50", "a90", "a90_95")), *cells)
     yield (
         f"{content['n_false_alarms']} of {content['n_images']} good images are called defective "
         "without a drawn defect"
@@ -138,7 +119,3 @@ def _table(content: dict[str, Any], unit: float) -> Iterable[str]:
 
 def _row(kind: str, *cells: str) -> str:
     return f"{kind:<10}" + "".join(f"{cell:>10}" for cell in cells)
-
-
-def _size(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"

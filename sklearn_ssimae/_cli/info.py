@@ -11,8 +11,8 @@ import numpy as np
 from sklearn.exceptions import InconsistentVersionWarning
 
 from sklearn_ssimae import __version__
-from sklearn_ssimae._cli.detectability import lines_of
 from sklearn_ssimae._cli.files import load_detector, threshold_of
+from sklearn_ssimae.inspection._limits import lines_of
 
 
 def run(options: Namespace) -> int:
@@ -65,6 +65,7 @@ def describe(detector: Any) -> dict[str, str]:
         "material": detector.material_,
         "threshold": threshold_of(detector),
         "rests on": detector.threshold_basis_,
+        "p-values": detector.p_values_basis_,
         "epochs": f"{detector.n_iter_} of {detector.n_patches} crops, the last with loss "
         f"{detector.loss_curve_[-1]:.4g}",
     }

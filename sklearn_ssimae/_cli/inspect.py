@@ -43,7 +43,7 @@ def run(options: Namespace) -> int:
     root = common_folder(sources)
     report = GrowingReport(options, detector, root) if options.report else None
     coco = Coco(root) if options.coco else None
-    results = Results(options, root, threshold)
+    results = Results(options, root, detector)
     if options.watch:
         check_folder(options.watch)
         groups = watch(options.watch, options.output, results.inspected_before())

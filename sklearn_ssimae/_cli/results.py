@@ -50,14 +50,17 @@ class Results:
         ``mm_per_pixel``.
     root : Path
         Folder that the names of masks and maps are relative to.
-    threshold : float
-        A pixel is a defect where its map is greater.
+    detector : detector
+        A pixel is a defect where its map is greater than its threshold.
     """
 
-    def __init__(self, options: Namespace, root: Path, threshold: float) -> None:
+    def __init__(self, options: Namespace, root: Path, detector: Any) -> None:
         self._options = options
         self._root = root
-        self._threshold = threshold
+        self._threshold = threshold = detector.threshold_
+        self._learnt = detector._calibration
+        # Kept images tell nothing of another map than theirs.
+        self._has_p = self._learnt.levels is not None and not detector._changes_of_map()
         self._trace = {
             "threshold": f"{threshold:.6g}",
             "detector": options.detector.name,
@@ -96,13 +99,21 @@ class Results:
         else:
             mask = found > self._threshold
             self._store_defects(path, self._measured(path, found) if mask.any() else [])
-            row |= {"score": f"{found.max():.6g}", **describe(mask)}
+            row |= {"score": f"{found.max():.6g}", "p": self._p(found), **describe(mask)}
             if self._options.masks:
                 self._store(path, "masks", ".png", "PNG", mask.astype(np.uint8) * 255)
             if self._options.maps:
                 self._store(path, "maps", ".tiff", "TIFF", found.astype(np.float32))
         self._table.add(row)
         return row
+
+    def _p(self, residual: np.ndarray) -> str:
+        """p-value of an image with that map; none where no good images were kept."""
+        if not self._has_p:
+            return ""
+        (p,) = self._learnt.levels.p_values(np.array([residual.max()]), self._learnt.rate)
+        # All digits: rounded, the rarest of 99 would not be below 1 %.
+        return repr(float(p))
 
     def _measured(self, path: str, residual: np.ndarray) -> list[Row]:
         """A row of each defect of a map (h, w)."""

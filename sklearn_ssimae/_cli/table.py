@@ -20,7 +20,7 @@ Fields = dict[str, str]
 
 TABLE = "results.csv"
 COLUMNS = (
-    *("path", "score", "label", "n_defects", "defect_area"),
+    *("path", "score", "p", "label", "n_defects", "defect_area"),
     *("x", "y", "width", "height", "error"),
     *("time", "threshold", "detector", "detector_sha256"),
 )

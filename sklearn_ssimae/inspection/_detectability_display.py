@@ -13,6 +13,7 @@ from sklearn_ssimae.inspection._pod import Curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 # Panels in a row, and inches of one.
 _COLUMNS, _WIDTH, _HEIGHT = 4, 3.0, 2.6
@@ -153,6 +154,7 @@ class DetectabilityDisplay:
             ax.set(xticks=[], yticks=[])
             return
         ax.set(xscale="log", xlabel=f"size: {self.unit}")
+        _plain_numbers(ax.xaxis)
         order = np.argsort(found.sizes)
         bins = np.array_split(order, max(1, len(order) // _TO_A_DOT))
         middles = [np.exp(np.log(found.sizes[chosen]).mean()) for chosen in bins]
@@ -181,6 +183,17 @@ class DetectabilityDisplay:
         ax.figure.colorbar(mesh, ax=ax, label="share found")
         ax.set(xscale="log", yscale="log", xlabel=f"size: {self.unit}", ylabel="contrast")
         ax.set_title(f"{kind} by contrast")
+        _plain_numbers(ax.xaxis)
+        _plain_numbers(ax.yaxis)
+
+
+def _plain_numbers(axis: Axis) -> None:
+    """Label 1, 2, 5 and their tenfolds: powers of ten would be few, and all ticks collide."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _summary(found: Bunch) -> str:

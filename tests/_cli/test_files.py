@@ -86,6 +86,8 @@ def test_info(ssimae, detector, detector_file):
         "values": "0 to 255",
         "threshold": f"{detector.threshold_:.6g}",
         "rests on": "set by the parameter threshold, not learnt",
+        "p-values": "extrapolated with the Gumbel distribution from the largest residuals of 1 "
+        "good image",
         "epochs": f"2 of 64 crops, the last with loss {detector.loss_curve_[-1]:.4g}",
         "stored": f"2026-05-04 03:02, by sklearn-ssimae {version} (this is {version})",
     }

@@ -21,7 +21,7 @@ from sklearn_ssimae.inspection import write_report
 from sklearn_ssimae.inspection._report import Seen
 
 COLUMNS = (
-    "path score label n_defects defect_area x y width height error "
+    "path score p label n_defects defect_area x y width height error "
     "time threshold detector detector_sha256"
 )
 TABLES = {"results.csv", "defects.csv"}
@@ -336,9 +336,9 @@ def test_watch_that_is_started_again_goes_on(ssimae, photos, detector_file, tmp_
     (folder / "1.png").write_bytes(content)
     seconds += [nothing]
     assert ssimae(*arguments).status == 1
-    assert [row["path"] for row in read_table(out)] == [
-        str(folder / name) for name in ("0.png", "1.png")
-    ]
+    rows = read_table(out)
+    assert [row["path"] for row in rows] == [str(folder / name) for name in ("0.png", "1.png")]
+    assert rows[0]["p"] == rows[1]["p"] != ""
 
 
 def test_watch_tries_failed_images_again(ssimae, photos, detector_file, tmp_path, seconds):

@@ -19,7 +19,7 @@ from sklearn_ssimae._cli.table import (
     results_layout,
 )
 
-GOOD = {"label": "good", "score": "1.2", "n_defects": 0, "defect_area": 0}
+GOOD = {"label": "good", "score": "1.2", "p": "0.25", "n_defects": 0, "defect_area": 0}
 PLAIN, GERMAN = Form(), Form("\ufeff", ";", ",")
 
 
@@ -84,7 +84,12 @@ def test_a_torn_head(path, length):
 def test_rows_that_were_glued_together(path):
     """By earlier versions, and zeros that a power cut left."""
     text = "\r\n".join(
-        [f"a.png,b.png,1.2,good,0,0{',' * 9}", f"c.png,1.2,good,0,0{',' * 9}", "\0" * 9, ""]
+        [
+            f"a.png,b.png,1.2,0.25,good,0,0{',' * 9}",
+            f"c.png,1.2,0.25,good,0,0{',' * 9}",
+            "\0" * 9,
+            "",
+        ]
     )
     path.write_text(HEAD + text, newline="")
     with pytest.warns(UserWarning, match="2 torn rows were removed"):
@@ -205,8 +210,8 @@ def test_defects_of_an_image_are_removed(path):
 def test_numbers_as_in_the_locale(path):
     write(path, {**good("a;1.5.png"), "threshold": "2.25"}, form=GERMAN)
     content = path.read_bytes()
-    assert content.startswith(b"\xef\xbb\xbfpath;score;")
-    assert b'\r\n"a;1.5.png";1,2;good;0;0;;;;;;;2,25;;\r\n' in content
+    assert content.startswith(b"\xef\xbb\xbfpath;score;p;")
+    assert b'\r\n"a;1.5.png";1,2;0,25;good;0;0;;;;;;;2,25;;\r\n' in content
     assert go_on_with(path, GERMAN) == ["a;1.5.png"]
     assert path.read_bytes() == content
 

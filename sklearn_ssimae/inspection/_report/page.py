@@ -54,6 +54,8 @@ class Origin(NamedTuple):
         What the threshold rests on.
     file, sha256 : str or None
         The detector's file, and the hash of its bytes.
+    finds : list of str
+        Which drawn defects it finds, a line for each kind, if that was measured.
     folder : str or None
         What the paths of all images have in common.
     """
@@ -63,6 +65,7 @@ class Origin(NamedTuple):
     basis: str
     file: str | None
     sha256: str | None
+    finds: list[str]
     folder: str | None
 
 

@@ -15,6 +15,7 @@ from sklearn_ssimae._images.collection import ImageCollection
 from sklearn_ssimae._images.labels import good_images, is_masks, warn_of_zeros_and_ones
 from sklearn_ssimae._networks.own_state import own_state
 from sklearn_ssimae._writing import replacing, sha256_of
+from sklearn_ssimae.inspection._limits import lines_of
 from sklearn_ssimae.inspection._report.cards import MAX_IMAGES, Gathering, names_of, rows_of
 from sklearn_ssimae.inspection._report.page import Origin, Scores, render
 from sklearn_ssimae.inspection._report.scale import make_scale
@@ -65,7 +66,7 @@ default=None
         the histogram and in the counts.
     detector_file : str or path-like, default=None
         The file that the detector was loaded from. The report names it, and the verdicts hold the
-        SHA-256 of its bytes.
+        SHA-256 of its bytes. The report quotes what `ssimae detectability` stored beside it.
 
     Raises
     ------
@@ -168,6 +169,7 @@ def write_page(
         detector.threshold_basis_,
         None if detector_file is None else os.fspath(detector_file),
         None if detector_file is None else sha256_of(detector_file),
+        [] if detector_file is None else lines_of(Path(detector_file)),
         folder,
     )
     page = make_page(detector, gathering, origin, names, defective, good_scores)
