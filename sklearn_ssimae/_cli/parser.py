@@ -18,6 +18,27 @@ Images are PNG, JPEG, TIFF, BMP or WebP files; folders are searched to any depth
 kept in .skops files, which run no code when they are read, or in .joblib files, which do."""
 
 
+_WHAT_INSPECT_WRITES = (
+    "OUT/results.csv gets a line an image:\n"
+    "path; score, the largest residual; label, a defect if the score is above the\n"
+    "threshold; number of defects; their area and the box of the largest (x, y, width,\n"
+    "height), in pixels; the error if the image could not be inspected; time (UTC);\n"
+    "threshold; name of the detector's file; the first 12 digits of its SHA-256. An error\n"
+    "does not keep the other images from being inspected. With --watch an image that\n"
+    "changes gets another line: the last line of a path counts.\n\n"
+    "OUT/defects.csv gets a line a defect: path; area; box (top, left, bottom, right: the\n"
+    "last two lie one pixel beyond it); centroid; axes and orientation, in degrees, of the\n"
+    "ellipse with the same moments; peak and mean of the residual; whether it touches the\n"
+    "border. Lengths are in pixels, and in mm too with --mm-per-pixel. When an image is\n"
+    "inspected again, its new defects replace the earlier ones.\n\n"
+    "Masks and maps have the image's name with .png or .tiff added, unless it ends so\n"
+    "already: x.jpg has the mask x.jpg.png, and x.png has x.png. Names such as x.jpg.png\n"
+    "always get it: x.jpg.png has x.jpg.png.png.\n\n"
+    "exit status: 2 after an error, such as an image that could not be inspected; 1 if there\n"
+    "are defects and --fail-on-defect is given; else 0"
+)
+
+
 class Parser(ArgumentParser):
     """An ArgumentParser whose errors are one line."""
 
@@ -118,23 +139,7 @@ def _add_inspect(commands: Any) -> None:
         commands,
         "inspect",
         "look for defects",
-        "OUT/results.csv gets a line an image:\n"
-        "path; score, the largest residual; label, a defect if the score is above the\n"
-        "threshold; number of defects; their area and the box of the largest (x, y, width,\n"
-        "height), in pixels; the error if the image could not be inspected; time (UTC);\n"
-        "threshold; name of the detector's file; the first 12 digits of its SHA-256. An error\n"
-        "does not keep the other images from being inspected. With --watch an image that\n"
-        "changes gets another line: the last line of a path counts.\n\n"
-        "OUT/defects.csv gets a line a defect: path; area; box (top, left, bottom, right: the\n"
-        "last two lie one pixel beyond it); centroid; axes and orientation, in degrees, of the\n"
-        "ellipse with the same moments; peak and mean of the residual; whether it touches the\n"
-        "border. Lengths are in pixels, and in mm too with --mm-per-pixel. When an image is\n"
-        "inspected again, its new defects replace the earlier ones.\n\n"
-        "Masks and maps have the image's name with .png or .tiff added, unless it ends so\n"
-        "already: x.jpg has the mask x.jpg.png, and x.png has x.png. Names such as x.jpg.png\n"
-        "always get it: x.jpg.png has x.jpg.png.png.\n\n"
-        "exit status: 2 after an error, such as an image that could not be inspected; 1 if there\n"
-        "are defects and --fail-on-defect is given; else 0",
+        _WHAT_INSPECT_WRITES,
         "  ssimae inspect detector.skops photos/today -o results --masks --fail-on-defect",
     )
     _add_detector(add)
@@ -170,6 +175,12 @@ def _add_inspect(commands: Any) -> None:
         metavar="N",
         help="pixels of the smallest region that is a defect (default: as it was trained)",
     )
+    _add_tables(add)
+    add("--fail-on-defect", action="store_true", help="exit status 1 if there are defects")
+
+
+def _add_tables(add: Any) -> None:
+    """What is in the tables of an inspection, and in which form."""
     add(
         "--mm-per-pixel",
         type=positive_number,
@@ -189,7 +200,6 @@ def _add_inspect(commands: Any) -> None:
         help="tables that Excel opens by a double click: with a byte order mark and, where the "
         "locale has a decimal comma, with semicolons and decimal commas",
     )
-    add("--fail-on-defect", action="store_true", help="exit status 1 if there are defects")
 
 
 def _add_evaluate(commands: Any) -> None:
