@@ -199,7 +199,7 @@ def test_tables_for_excel(inspect, tmp_path, monkeypatch):
     plain = {}
     for is_excel in (False, True):
         monkeypatch.setattr(results, "form_for_excel", lambda: Form("\ufeff", ";", ","))
-        monkeypatch.setattr(results, "_now", lambda: "2026-05-04T03:02:01Z")
+        monkeypatch.setattr(results, "now", lambda: "2026-05-04T03:02:01Z")
         inspect(*(["--excel"] if is_excel else []))
         for name in ("results.csv", "defects.csv"):
             text = (tmp_path / "out" / name).read_text(encoding="utf-8")

@@ -18,6 +18,7 @@ from sklearn_ssimae import SSIMAutoencoderDetector
 from sklearn_ssimae._cli import arrivals, results
 from sklearn_ssimae.datasets import list_images
 from sklearn_ssimae.inspection import write_report
+from sklearn_ssimae.inspection._defects import measure
 from sklearn_ssimae.inspection._report import Seen
 
 COLUMNS = (
@@ -127,7 +128,7 @@ def test_defects_are_regions():
     """Against scikit-image, with regions that touch at a corner."""
     mask = np.random.default_rng(0).random((40, 60)) > 0.7
     regions = regionprops(label(mask, connectivity=2))
-    row = results.describe(mask)
+    row = results.describe(measure(mask.astype(float), 0.5))
     largest = max(regions, key=lambda region: region.area)
     top, left, bottom, right = largest.bbox
     assert row == {
@@ -139,7 +140,7 @@ def test_defects_are_regions():
         "width": right - left,
         "height": bottom - top,
     }
-    assert results.describe(np.zeros((3, 4), bool)) == {
+    assert results.describe(measure(np.zeros((3, 4)), 0.5)) == {
         "label": "good",
         "n_defects": 0,
         "defect_area": 0,
