@@ -70,21 +70,18 @@ def test_reference_lists_all():
     assert sorted(listed) == sorted(NAMES)
 
 
-@pytest.mark.parametrize(("module", "name"), NAMES, ids=lambda word: word)
-def test_docstring_has_an_example(module, name):
-    public = getattr(importlib.import_module(module), name)
-    docstring = inspect.getdoc(public)
-    assert "\n>>> " in docstring
-    assert "\nExamples\n--------\n" in docstring
+def test_docstrings_have_examples():
+    for module, name in NAMES:
+        docstring = inspect.getdoc(getattr(importlib.import_module(module), name))
+        assert "\n>>> " in docstring, name
+        assert "\nExamples\n--------\n" in docstring, name
 
 
-@pytest.mark.parametrize(
-    "page", [*sorted(DOCS.glob("*.md")), DOCS.parent / "README.md"], ids=lambda path: path.name
-)
-def test_files_that_pages_name_exist(page):
+def test_files_that_pages_name_exist():
     """Sphinx checks links within the site; this is for those who read the files."""
-    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
-        # Made by the build of the documentation.
-        if not target.startswith("auto_examples/"):
-            assert (page.parent / target).exists(), target
+    for page in [*sorted(DOCS.glob("*.md")), DOCS.parent / "README.md"]:
+        text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+            # Made by the build of the documentation.
+            if not target.startswith("auto_examples/"):
+                assert (page.parent / target).exists(), (page.name, target)

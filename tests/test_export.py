@@ -93,17 +93,14 @@ def traceable_maps(detector, images):
 @pytest.mark.parametrize("name", DETECTORS)
 def test_traced_operations_give_the_maps_of_transform(fitted, name, n_channels, scale, size):
     images = texture(2, *size, n_channels)
-    for aggregate in ("reconstruction", "residual"):
-        for diameter in (None, 4, 5):
-            detector = with_options(
-                fitted[name, n_channels],
-                scale=scale,
-                aggregate=aggregate,
-                opening_diameter=diameter,
-            )
-            expected = detector.transform(images)
-            assert expected.std() > 10 * TOLERANCE["atol"]
-            assert_allclose(traceable_maps(detector, images), expected, **TOLERANCE)
+    # An opening follows, whatever has been averaged.
+    for aggregate, diameter in (("reconstruction", None), ("reconstruction", 4), ("residual", 5)):
+        detector = with_options(
+            fitted[name, n_channels], scale=scale, aggregate=aggregate, opening_diameter=diameter
+        )
+        expected = detector.transform(images)
+        assert expected.std() > 10 * TOLERANCE["atol"]
+        assert_allclose(traceable_maps(detector, images), expected, **TOLERANCE)
 
 
 @pytest.mark.parametrize(

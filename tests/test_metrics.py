@@ -86,13 +86,13 @@ def test_ranking_metrics_equal_scikit_learn(seed, n_values):
     assert precision == pytest.approx(expected, abs=1e-14)
 
 
-@pytest.mark.parametrize("max_fpr", [1e-3, 0.05, 0.3, 0.5, 1.0])
 @pytest.mark.parametrize("n_values", [1, 2, 10, 10_000])
 @pytest.mark.parametrize("seed", range(3))
-def test_pro_equals_brute_force(seed, n_values, max_fpr):
+def test_pro_equals_brute_force(seed, n_values):
     masks, maps = example(seed, n_values=n_values)
-    expected = brute_force_pro(masks, maps, max_fpr)
-    assert pro_auc_score(masks, maps, max_fpr=max_fpr) == pytest.approx(expected, abs=1e-12)
+    for max_fpr in (1e-3, 0.05, 0.3, 0.5, 1.0):
+        expected = brute_force_pro(masks, maps, max_fpr)
+        assert pro_auc_score(masks, maps, max_fpr=max_fpr) == pytest.approx(expected, abs=1e-12)
 
 
 @settings(max_examples=60, deadline=None)
@@ -109,16 +109,16 @@ def test_pro_of_any_small_image(data):
     assert score == pytest.approx(brute_force_pro(masks, maps, max_fpr), abs=1e-12)
 
 
-@pytest.mark.parametrize("max_fpr", [0.013, 0.1, 0.3, 1 / 3, 0.7, 1])
 @pytest.mark.parametrize("n_regions", [1, 3, 7, 11])
-def test_pro_of_perfect_maps_is_one_and_never_above(n_regions, max_fpr):
+def test_pro_of_perfect_maps_is_one_and_never_above(n_regions):
     masks = np.zeros((n_regions, 9, 9), dtype=bool)
     for index in range(n_regions):
         masks[index, 1 : 2 + index % 3, 1:4] = True
     maps = masks + np.random.default_rng(0).random(masks.shape) / 2
-    score = pro_auc_score(masks, maps, max_fpr=max_fpr)
-    assert score <= 1
-    assert score == pytest.approx(1, abs=1e-12)
+    for max_fpr in (0.013, 0.1, 0.3, 1 / 3, 0.7, 1):
+        score = pro_auc_score(masks, maps, max_fpr=max_fpr)
+        assert score <= 1
+        assert score == pytest.approx(1, abs=1e-12)
 
 
 def test_pro_counts_regions_not_pixels_and_joins_corners():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from scipy import ndimage
 
 from sklearn_ssimae import __version__
 from sklearn_ssimae._cli.arrivals import place_of
+from sklearn_ssimae._cli.results import now
 from sklearn_ssimae._maps.areas import EIGHT_NEIGHBOURS
 
 _DEFECT = 1
@@ -50,7 +50,7 @@ class Coco:
             "info": {
                 "description": "Defects found by ssimae inspect",
                 "version": f"sklearn-ssimae {__version__}",
-                "date_created": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+                "date_created": now(),
             },
             "images": images,
             "categories": [{"id": _DEFECT, "name": "defect"}],

@@ -18,6 +18,31 @@ Images are PNG, JPEG, TIFF, BMP or WebP files; folders are searched to any depth
 kept in .skops files, which run no code when they are read, or in .joblib files, which do."""
 
 
+_WHAT_INSPECT_WRITES = (
+    "OUT/results.csv gets a line an image:\n"
+    "path; score, the largest residual; p, the probability that a good image scores as\n"
+    "high; label, a defect if the score is above the threshold; number of defects; their\n"
+    "area and the box of the largest (x, y, width, height), in pixels; the error if the\n"
+    "image could not be inspected; time (UTC); threshold; name of the detector's file; the\n"
+    "first 12 digits of its SHA-256. An error does not keep the other images from being\n"
+    "inspected. With --watch an image that changes gets another line: the last line of a\n"
+    "path counts.\n\n"
+    "p is by rank among the good images that were kept from training, or extrapolated from\n"
+    "them: ssimae info says which. It is empty if none were kept, or if the detector was set\n"
+    "to make other maps since, as with --min-area.\n\n"
+    "OUT/defects.csv gets a line a defect: path; area; box (top, left, bottom, right: the\n"
+    "last two lie one pixel beyond it); centroid; axes and orientation, in degrees, of the\n"
+    "ellipse with the same moments; peak and mean of the residual; whether it touches the\n"
+    "border. Lengths are in pixels, and in mm too with --mm-per-pixel. When an image is\n"
+    "inspected again, its new defects replace the earlier ones.\n\n"
+    "Masks and maps have the image's name with .png or .tiff added, unless it ends so\n"
+    "already: x.jpg has the mask x.jpg.png, and x.png has x.png. Names such as x.jpg.png\n"
+    "always get it: x.jpg.png has x.jpg.png.png.\n\n"
+    "exit status: 2 after an error, such as an image that could not be inspected; 1 if there\n"
+    "are defects and --fail-on-defect is given; else 0"
+)
+
+
 class Parser(ArgumentParser):
     """An ArgumentParser whose errors are one line."""
 
@@ -118,27 +143,7 @@ def _add_inspect(commands: Any) -> None:
         commands,
         "inspect",
         "look for defects",
-        "OUT/results.csv gets a line an image:\n"
-        "path; score, the largest residual; p, the probability that a good image scores as\n"
-        "high; label, a defect if the score is above the threshold; number of defects; their\n"
-        "area and the box of the largest (x, y, width, height), in pixels; the error if the\n"
-        "image could not be inspected; time (UTC); threshold; name of the detector's file; the\n"
-        "first 12 digits of its SHA-256. An error does not keep the other images from being\n"
-        "inspected. With --watch an image that changes gets another line: the last line of a\n"
-        "path counts.\n\n"
-        "p is by rank among the good images that were kept from training, or extrapolated from\n"
-        "them: ssimae info says which. It is empty if none were kept, or if the detector was set\n"
-        "to make other maps since, as with --min-area.\n\n"
-        "OUT/defects.csv gets a line a defect: path; area; box (top, left, bottom, right: the\n"
-        "last two lie one pixel beyond it); centroid; axes and orientation, in degrees, of the\n"
-        "ellipse with the same moments; peak and mean of the residual; whether it touches the\n"
-        "border. Lengths are in pixels, and in mm too with --mm-per-pixel. When an image is\n"
-        "inspected again, its new defects replace the earlier ones.\n\n"
-        "Masks and maps have the image's name with .png or .tiff added, unless it ends so\n"
-        "already: x.jpg has the mask x.jpg.png, and x.png has x.png. Names such as x.jpg.png\n"
-        "always get it: x.jpg.png has x.jpg.png.png.\n\n"
-        "exit status: 2 after an error, such as an image that could not be inspected; 1 if there\n"
-        "are defects and --fail-on-defect is given; else 0",
+        _WHAT_INSPECT_WRITES,
         "  ssimae inspect detector.skops photos/today -o results --masks --fail-on-defect",
     )
     _add_detector(add)
@@ -174,6 +179,12 @@ def _add_inspect(commands: Any) -> None:
         metavar="N",
         help="pixels of the smallest region that is a defect (default: as it was trained)",
     )
+    _add_tables(add)
+    add("--fail-on-defect", action="store_true", help="exit status 1 if there are defects")
+
+
+def _add_tables(add: Any) -> None:
+    """What is in the tables of an inspection, and in which form."""
     add(
         "--mm-per-pixel",
         type=positive_number,
@@ -193,7 +204,6 @@ def _add_inspect(commands: Any) -> None:
         help="tables that Excel opens by a double click: with a byte order mark and, where the "
         "locale has a decimal comma, with semicolons and decimal commas",
     )
-    add("--fail-on-defect", action="store_true", help="exit status 1 if there are defects")
 
 
 def _add_evaluate(commands: Any) -> None:

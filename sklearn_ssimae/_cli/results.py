@@ -11,7 +11,6 @@ from typing import Any, Self
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
 from sklearn_ssimae._cli.arrivals import place_of
 from sklearn_ssimae._cli.main import one_line
@@ -28,7 +27,6 @@ from sklearn_ssimae._cli.table import (
     results_layout,
 )
 from sklearn_ssimae._images.files import IMAGE_SUFFIXES
-from sklearn_ssimae._maps.areas import EIGHT_NEIGHBOURS
 from sklearn_ssimae._writing import replacing, sha256_of
 from sklearn_ssimae.inspection._defects import measure
 
@@ -92,14 +90,15 @@ class Results:
 
     def add(self, path: str, found: np.ndarray | Exception) -> Row:
         """Write what was found in an image: its map (h, w), or an error."""
-        row: Row = {"path": path, "label": "", "time": _now(), **self._trace}
+        row: Row = {"path": path, "label": "", "time": now(), **self._trace}
         if isinstance(found, Exception):
             row["error"] = one_line(found)
             self._store_defects(path, [])
         else:
             mask = found > self._threshold
-            self._store_defects(path, self._measured(path, found) if mask.any() else [])
-            row |= {"score": f"{found.max():.6g}", "p": self._p(found), **describe(mask)}
+            defects = measure(found, self._threshold, self._options.mm_per_pixel)
+            self._store_defects(path, _as_rows(path, defects))
+            row |= {"score": f"{found.max():.6g}", "p": self._p(found), **describe(defects)}
             if self._options.masks:
                 self._store(path, "masks", ".png", "PNG", mask.astype(np.uint8) * 255)
             if self._options.maps:
@@ -114,14 +113,6 @@ class Results:
         (p,) = self._learnt.levels.p_values(np.array([residual.max()]), self._learnt.rate)
         # All digits: rounded, the rarest of 99 would not be below 1 %.
         return repr(float(p))
-
-    def _measured(self, path: str, residual: np.ndarray) -> list[Row]:
-        """A row of each defect of a map (h, w)."""
-        table = measure(residual, self._threshold, self._options.mm_per_pixel)
-        return [
-            {"path": path, **dict(zip(table, map(_as_field, values), strict=True))}
-            for values in zip(*table.values(), strict=True)
-        ]
 
     def _store_defects(self, path: str, rows: list[Row]) -> None:
         """Write the defects of an image, and remove those of an earlier inspection."""
@@ -141,8 +132,17 @@ class Results:
             Image.fromarray(pixels).save(temporary, format_)
 
 
-def _now() -> str:
+def now() -> str:
+    """The time (UTC), as in all that is written."""
     return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _as_rows(path: str, table: dict[str, np.ndarray]) -> list[Row]:
+    """A row of each defect of an image, of the columns of `measure`."""
+    return [
+        {"path": path, **dict(zip(table, map(_as_field, values), strict=True))}
+        for values in zip(*table.values(), strict=True)
+    ]
 
 
 def _as_field(value: Any) -> Any:
@@ -161,19 +161,19 @@ def stored_name(name: str, ending: str) -> str:
     return name if suffix.lower() == ending and not may_lie_beside else name + ending
 
 
-def describe(mask: np.ndarray) -> Row:
-    """Label of a mask (h, w), and number, area and largest box of its connected regions."""
-    regions, n_defects = ndimage.label(mask, structure=EIGHT_NEIGHBOURS)
-    if n_defects == 0:
+def describe(defects: dict[str, np.ndarray]) -> Row:
+    """Label of an image, number and area of its defects, as of `measure`, the largest one's box."""
+    areas = defects["area"]
+    if len(areas) == 0:
         return {"label": "good", "n_defects": 0, "defect_area": 0}
-    areas = np.bincount(regions.ravel())[1:]
-    rows, columns = ndimage.find_objects(regions)[areas.argmax()]
+    box = ("top", "left", "bottom", "right")
+    top, left, bottom, right = (int(defects[side][areas.argmax()]) for side in box)
     return {
         "label": "defect",
-        "n_defects": n_defects,
+        "n_defects": len(areas),
         "defect_area": int(areas.sum()),
-        "x": columns.start,
-        "y": rows.start,
-        "width": columns.stop - columns.start,
-        "height": rows.stop - rows.start,
+        "x": left,
+        "y": top,
+        "width": right - left,
+        "height": bottom - top,
     }

@@ -17,7 +17,7 @@ from sklearn_ssimae._deciding.false_alarms import (
     GoodLevels,
     GoodMaxima,
 )
-from sklearn_ssimae._deciding.good import choose_axes, goods_of_others, learn_good_material
+from sklearn_ssimae._deciding.good import choose_axes, learn_good_material
 from sklearn_ssimae._deciding.material import Material
 from sklearn_ssimae._maps.counting import resized_counts, unknown
 from sklearn_ssimae._maps.filters import resize
@@ -178,12 +178,10 @@ def calibrate(
     smooth = [kept_map.smooth for kept_map in sample]
     # The shape of the profiles is the same in what was trained on, which covers all places.
     patch_size, logarithmic = maker.patch_size, maker.comparison.gives_logarithms
-    axes = choose_axes(smooth, patch_size=patch_size, logarithmic=logarithmic)
+    axes, goods_of_others = choose_axes(smooth, patch_size=patch_size, logarithmic=logarithmic)
     good = learn_good_material(smooth, axes, patch_size=patch_size, logarithmic=logarithmic)
-    judges = [good] * len(sample)
-    if any(axes):
-        # What a profile of a place was learnt from lies closer to it than a further image.
-        judges = goods_of_others(smooth, axes, patch_size=patch_size, logarithmic=logarithmic)
+    # What a profile of a place was learnt from lies closer to it than a further image.
+    judges = goods_of_others or [good] * len(sample)
     judged = chain(zip(judges, sample, strict=True), zip(repeat(good), maps, strict=False))
     maxima = [
         largest

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.stats import gumbel_r
+from scipy.special import expm1
 
 #: The share of good images that may be called defective.
 FALSE_ALARM_RATE = 0.01
@@ -293,7 +293,8 @@ def prediction_factor(n_images: int, rate: float) -> float:
 def _exceedance(n_images: int, factor: float) -> float:
     """Probability with which a further maximum lies more than `factor` scales above the mean."""
     means, scales = _samples(n_images)
-    return float(gumbel_r.sf(means + factor * scales).mean())
+    # Of the standard Gumbel distribution; scipy.stats takes four times as long.
+    return float(-expm1(-np.exp(-(means + factor * scales))).mean())
 
 
 @lru_cache(maxsize=4)

@@ -44,13 +44,21 @@ def learn_good_material(
     return GoodMaterial(place, border)
 
 
-def choose_axes(maps: Sequence[Tensor], *, patch_size: int, logarithmic: bool) -> Axes:
+def choose_axes(
+    maps: Sequence[Tensor], *, patch_size: int, logarithmic: bool
+) -> tuple[Axes, list[GoodMaterial]]:
     """The axes by which the residual of good images is to be learnt; none where none pays.
 
     Parameters
     ----------
     maps : sequence of Tensor (h, w)
         As in `learn_good_material`.
+
+    Returns
+    -------
+    axes : (bool, bool)
+    goods : list of GoodMaterial
+        If there are any axes, for each map what others show, with which to judge it.
 
     Notes
     -----
@@ -59,16 +67,20 @@ def choose_axes(maps: Sequence[Tensor], *, patch_size: int, logarithmic: bool) -
     median falls by 0.1 and by two standard errors of the mean over images.
     """
     if len(maps) < _LEAST_IMAGES or len({tuple(residual.shape) for residual in maps}) > 1:
-        return NO_AXES
-    excess = {}
-    for axes in (NO_AXES, COLUMNS, ROWS, BOTH):
-        goods = goods_of_others(maps, axes, patch_size=patch_size, logarithmic=logarithmic)
-        excess[axes] = np.array(
+        return NO_AXES, []
+    goods = {
+        axes: _goods_of_others(maps, axes, patch_size=patch_size, logarithmic=logarithmic)
+        for axes in (NO_AXES, COLUMNS, ROWS, BOTH)
+    }
+    excess = {
+        axes: np.array(
             [
                 _excess(good.relative(residual), logarithmic=logarithmic)
-                for good, residual in zip(goods, maps, strict=True)
+                for good, residual in zip(others, maps, strict=True)
             ]
         )
+        for axes, others in goods.items()
+    }
 
     def pays(more: Axes, less: Axes) -> bool:
         gain = excess[less] - excess[more]
@@ -79,10 +91,12 @@ def choose_axes(maps: Sequence[Tensor], *, patch_size: int, logarithmic: bool) -
     one = min((COLUMNS, ROWS), key=lambda axes: float(excess[axes].mean()))
     if pays(one, chosen):
         chosen = one
-    return BOTH if pays(BOTH, chosen) else chosen
+    if pays(BOTH, chosen):
+        chosen = BOTH
+    return chosen, goods[chosen] if any(chosen) else []
 
 
-def goods_of_others(
+def _goods_of_others(
     maps: Sequence[Tensor], axes: Axes, *, patch_size: int, logarithmic: bool
 ) -> list[GoodMaterial]:
     """For each map what the others show: those of the other fifths, of five maps or more."""

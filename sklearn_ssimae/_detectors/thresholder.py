@@ -34,9 +34,8 @@ from sklearn_ssimae._detectors.names import NamesOfRows
 from sklearn_ssimae._images.collection import resolve_image_shape
 from sklearn_ssimae._images.containers import plain
 from sklearn_ssimae._images.labels import learnable, score_maps
+from sklearn_ssimae._maps.areas import EIGHT_NEIGHBOURS
 from sklearn_ssimae.metrics import Images, as_map
-
-_EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 
 @published
@@ -377,7 +376,7 @@ def _raised(threshold: float, values: np.ndarray, min_area: int) -> float:
 
 def _largest_component(mask: np.ndarray) -> int:
     """Pixels of the largest 8-connected component; 0 if there is none."""
-    labels, n_components = ndimage.label(mask, structure=_EIGHT_NEIGHBOURS)
+    labels, n_components = ndimage.label(mask, structure=EIGHT_NEIGHBOURS)
     if n_components == 0:
         return 0
     return int(np.bincount(labels.ravel())[1:].max())

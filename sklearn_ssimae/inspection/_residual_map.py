@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from sklearn_ssimae._networks.own_state import own_state
+from sklearn_ssimae.inspection._defects import check_detector
 from sklearn_ssimae.inspection._plotting import (
     FOUND,
     GREY,
@@ -162,11 +163,7 @@ class ResidualMapDisplay:
         'residual map'
         """
         require_matplotlib(cls.__name__)
-        if not (hasattr(estimator, "reconstruct") and hasattr(estimator, "_check_fitted_input")):
-            raise TypeError(
-                f"{cls.__name__} needs a fitted detector of this package, which reconstructs "
-                f"images, got {type(estimator).__name__}. Of a pipeline give the step that is one."
-            )
+        check_detector(estimator, cls.__name__)
         given = estimator._check_fitted_input(X)
         images = list(given)
         prepare = estimator._preparation()

@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools.coco import COCO
 from shared_cli import files_in
+from skimage.measure import label, regionprops
 
 from sklearn_ssimae._cli import arrivals, coco, results
 from sklearn_ssimae._cli.table import Form
 from sklearn_ssimae.datasets import list_images
 from sklearn_ssimae.inspection import find_defects
+from sklearn_ssimae.inspection._defects import measure
 
 
 def read_table(path):
@@ -52,6 +54,29 @@ def test_rows_are_those_of_find_defects(inspect, photos, detector, tmp_path, mm_
             np.testing.assert_allclose(np.array(found, float), values, rtol=1e-5, atol=1e-12)
         else:
             assert found == [str(value) for value in values]
+
+
+def test_defects_are_regions():
+    """Against scikit-image, with regions that touch at a corner."""
+    mask = np.random.default_rng(0).random((40, 60)) > 0.7
+    regions = regionprops(label(mask, connectivity=2))
+    row = results.describe(measure(mask.astype(float), 0.5))
+    largest = max(regions, key=lambda region: region.area)
+    top, left, bottom, right = largest.bbox
+    assert row == {
+        "label": "defect",
+        "n_defects": len(regions),
+        "defect_area": mask.sum(),
+        "x": left,
+        "y": top,
+        "width": right - left,
+        "height": bottom - top,
+    }
+    assert results.describe(measure(np.zeros((3, 4)), 0.5)) == {
+        "label": "good",
+        "n_defects": 0,
+        "defect_area": 0,
+    }
 
 
 def test_a_least_area(inspect, detector, photos, tmp_path):
@@ -199,7 +224,7 @@ def test_tables_for_excel(inspect, tmp_path, monkeypatch):
     plain = {}
     for is_excel in (False, True):
         monkeypatch.setattr(results, "form_for_excel", lambda: Form("\ufeff", ";", ","))
-        monkeypatch.setattr(results, "_now", lambda: "2026-05-04T03:02:01Z")
+        monkeypatch.setattr(results, "now", lambda: "2026-05-04T03:02:01Z")
         inspect(*(["--excel"] if is_excel else []))
         for name in ("results.csv", "defects.csv"):
             text = (tmp_path / "out" / name).read_text(encoding="utf-8")

@@ -30,6 +30,8 @@ class Foreign(SSIMAutoencoderDetector):
 # Export -------------------------------------------------------------------------------
 
 
+# A file takes seconds, and the example of `to_onnx` writes one as well.
+@pytest.mark.slow
 def test_export(ssimae, photos, detector, detector_file, tmp_path):
     file = tmp_path / "detector.onnx"
     outcome = ssimae("export", detector_file, "-o", file, "--image-shape", 48, 56)

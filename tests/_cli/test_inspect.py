@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from shared_cli import files_in
-from skimage.measure import label, regionprops
 
 from sklearn_ssimae import SSIMAutoencoderDetector
 from sklearn_ssimae._cli import arrivals, results
@@ -121,29 +120,6 @@ def test_one_file(ssimae, photos, detector_file, tmp_path, monkeypatch):
     monkeypatch.chdir(photos / "test/a")
     assert ssimae("inspect", detector_file, "0.png", "-o", tmp_path, "--masks").status == 0
     assert files_in(tmp_path) == TABLES | {"masks/0.png"}
-
-
-def test_defects_are_regions():
-    """Against scikit-image, with regions that touch at a corner."""
-    mask = np.random.default_rng(0).random((40, 60)) > 0.7
-    regions = regionprops(label(mask, connectivity=2))
-    row = results.describe(mask)
-    largest = max(regions, key=lambda region: region.area)
-    top, left, bottom, right = largest.bbox
-    assert row == {
-        "label": "defect",
-        "n_defects": len(regions),
-        "defect_area": mask.sum(),
-        "x": left,
-        "y": top,
-        "width": right - left,
-        "height": bottom - top,
-    }
-    assert results.describe(np.zeros((3, 4), bool)) == {
-        "label": "good",
-        "n_defects": 0,
-        "defect_area": 0,
-    }
 
 
 @pytest.mark.parametrize(("images", "status"), [("b", 1), ("a/0.png", 0)])

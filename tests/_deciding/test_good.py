@@ -39,13 +39,15 @@ def test_images_that_were_left_out_tell_the_axes(strong, axes, logarithmic):
     maps = camera(10, **strong)
     if logarithmic:
         maps = [residual.log() for residual in maps]
-    assert choose_axes(maps, patch_size=PATCH, logarithmic=logarithmic) == axes
+    chosen, goods = choose_axes(maps, patch_size=PATCH, logarithmic=logarithmic)
+    assert chosen == axes
+    assert {good.place.axes for good in goods} == ({axes} if any(axes) else set())
 
 
 def test_few_images_and_images_of_several_sizes_have_no_axes():
-    assert choose_axes(camera(4, columns=4.0), **AS) == NO_AXES
+    assert choose_axes(camera(4, columns=4.0), **AS) == (NO_AXES, [])
     sizes = [*camera(5, columns=4.0), *camera(5, columns=4.0, shape=(128, 250))]
-    assert choose_axes(sizes, **AS) == NO_AXES
+    assert choose_axes(sizes, **AS) == (NO_AXES, [])
 
 
 def test_what_does_not_count_takes_no_part():
@@ -53,7 +55,7 @@ def test_what_does_not_count_takes_no_part():
     for residual in maps:
         residual[:, :20] = torch.nan
     maps[3][:] = torch.nan
-    assert choose_axes(maps, **AS) == NO_AXES
+    assert choose_axes(maps, **AS) == (NO_AXES, [])
     good = learn_good_material(maps, NO_AXES, **AS)
     assert torch.isfinite(good.relative(camera(1)[0])).all()
 

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-_EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
+from sklearn_ssimae._maps.areas import EIGHT_NEIGHBOURS
+
 # What surrounds a region tells whether it is a defect; small ones need more of it.
 _MARGIN, _LEAST_SIDE = 32, 160
 # Larger parts are kept in pieces. Of a map with a thousand regions, eight parts say enough.
@@ -47,7 +48,7 @@ class Region(NamedTuple):
 
 def find_regions(residual: np.ndarray, threshold: float) -> list[Region]:
     """The regions of a map (h, w), those with the largest residuals first."""
-    labels, n_regions = ndimage.label(residual > threshold, structure=_EIGHT_NEIGHBOURS)
+    labels, n_regions = ndimage.label(residual > threshold, structure=EIGHT_NEIGHBOURS)
     if n_regions == 0:
         return []
     areas = np.bincount(labels.ravel())[1:].tolist()
@@ -63,7 +64,7 @@ def parts_to_keep(
     boxes = [region.box for region in regions]
     if mask is not None:
         # Room for defects, which may all have been missed.
-        defects = _boxes(ndimage.label(mask, structure=_EIGHT_NEIGHBOURS)[0])
+        defects = _boxes(ndimage.label(mask, structure=EIGHT_NEIGHBOURS)[0])
         boxes = boxes[: _N_PARTS // 2] + defects + boxes[_N_PARTS // 2 :]
     if not boxes:
         y, x = np.unravel_index(residual.argmax(), residual.shape)

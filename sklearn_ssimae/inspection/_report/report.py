@@ -15,6 +15,7 @@ from sklearn_ssimae._images.collection import ImageCollection
 from sklearn_ssimae._images.labels import good_images, is_masks, warn_of_zeros_and_ones
 from sklearn_ssimae._networks.own_state import own_state
 from sklearn_ssimae._writing import replacing, sha256_of
+from sklearn_ssimae.inspection._defects import check_detector
 from sklearn_ssimae.inspection._limits import lines_of
 from sklearn_ssimae.inspection._report.cards import MAX_IMAGES, Gathering, names_of, rows_of
 from sklearn_ssimae.inspection._report.page import Origin, Scores, render
@@ -221,11 +222,7 @@ def mask_of(masks: Images, index: int, name: str, seen: Seen) -> np.ndarray:
 
 
 def _check_arguments(detector: Any, images: Any, good: Any, max_images: int) -> None:
-    if not (hasattr(detector, "reconstruct") and hasattr(detector, "_check_fitted_input")):
-        raise TypeError(
-            "write_report needs a fitted detector of this package, which reconstructs images, "
-            f"got {type(detector).__name__}. Of a pipeline give the step that is one."
-        )
+    check_detector(detector, "write_report")
     for name, value in (("images", images), ("good", good)):
         if hasattr(value, "__len__") and len(value) == 0:
             raise ValueError(f"{name} is empty. Give one image or more.")
