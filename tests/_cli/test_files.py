@@ -86,6 +86,7 @@ def test_info(ssimae, detector, detector_file):
         "images": "of any size",
         "channels": "1",
         "values": "0 to 255",
+        "material": detector.material_,
         "threshold": f"{detector.threshold_:.6g}",
         "rests on": "set by the parameter threshold, not learnt",
         "p-values": "extrapolated with the Gumbel distribution from the largest residuals of 1 "
