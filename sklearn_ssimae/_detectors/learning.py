@@ -28,6 +28,7 @@ from sklearn_ssimae._training.corruption import Corruption
 from sklearn_ssimae._training.crops import stacked
 from sklearn_ssimae._training.division import Part, without_copies
 from sklearn_ssimae._training.examples import (
+    Examples,
     as_planes,
     crops_around,
     mixed_batches,
@@ -104,16 +105,16 @@ class Lesson:
     def __init__(self, detector: Trainee, X: Any, y: Any) -> None:
         self.detector = detector
         self.images = good_images_of(detector._check_fitted_input(X), y)
-        self._check()
+        self.examples = self._check()
         seed = int(check_random_state(detector.random_state).randint(2**31 - 1))
         # With a seed in random_state, every lesson would draw the same.
         seeds = [seed, len(detector.lessons_), len(detector.loss_curve_)]
         self.rng = np.random.default_rng(seeds)
         self.generator = Generator().manual_seed(int(self.rng.integers(2**31 - 1)))
 
-    def _check(self) -> None:
+    def _check(self) -> Examples:
         detector = self.detector
-        if not detector._examples or not len(detector._examples["crops"]):
+        if detector._examples is None:
             raise ValueError(
                 "This detector holds no crops of its good images, among which new ones are learnt: "
                 "it was fitted with store_examples=False, or its patches are too large to be "
@@ -125,6 +126,7 @@ class Lesson:
                 f"The threshold was learnt for another map: {', '.join(changes)}. Learn it anew "
                 "first, from good images that were not trained on: fit_threshold(X)."
             )
+        return detector._examples
 
     @own_state()
     def run(self) -> None:
@@ -173,7 +175,7 @@ class Lesson:
     def _train(self, learner: Trainee, new: list[Tensor]) -> None:
         """A few steps on new crops and earlier ones."""
         config, network = learner.network_.config, learner.network_
-        earlier = list(as_planes(learner._examples["crops"]))
+        earlier = list(as_planes(self.examples["crops"]))
         probed, _ = split_counts(stacked(earlier, config["n_channels"]), config["n_channels"])
         constants = learner._constants({})
         trainer = Trainer(
@@ -221,7 +223,7 @@ class Lesson:
                     stacklevel=4,
                 )
             return before
-        windows = KeptWindows(self.detector._examples["kept"])
+        windows = KeptWindows(self.examples["kept"])
         makers = [
             detector._map_maker(detector._map_settings(before))
             for detector in (self.detector, learner)
@@ -251,7 +253,7 @@ class Lesson:
         """What a further lesson, and those who read of it, need to know of this one."""
         before, config = self.detector, learner.network_.config
         patch_size, n_channels = config["patch_size"], config["n_channels"]
-        earlier = before._examples
+        earlier = self.examples
         some = [crop for of_one in crops for crop in of_one[-_N_REMEMBERED:]]
         images = chain(map(as_planes, earlier["kept"]), (planes for _, planes in kept))
         n_images = len(earlier["kept"]) + len(kept)
@@ -260,7 +262,7 @@ class Lesson:
             "kept": stored_windows(images, n_images, patch_size, n_channels, self.rng),
         }
         learner._trained_digests = digests_of(self.images, learnt.parts, before._trained_digests)
-        lesson = {
+        lesson: dict[str, Any] = {
             "time": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
             "n_images": len(learnt) + len(kept),
             "n_kept": len(kept),
