@@ -84,7 +84,8 @@ def describe_lesson(lesson: dict[str, Any]) -> str:
     n_images, n_kept = lesson["n_images"], lesson["n_kept"]
     images = "1 further good image" if n_images == 1 else f"{n_images} further good images"
     return (
-        f"{lesson['time']}, {images}, {n_kept} of them kept from training; threshold "
+        f"{lesson['time']}, {images}, {n_kept} of them kept from training, of "
+        f"which {lesson['n_kept_above']} still raise an alarm; threshold "
         f"{lesson['threshold_before']:.6g} -> {lesson['threshold_after']:.6g}"
     )
 

@@ -53,7 +53,7 @@ def run(options: Namespace) -> int:
     print(f"before: {basis_before}")
     print(f"now: {detector.threshold_basis_}")
     n_left = int(_called(detector, alarms).sum())
-    print(f"learnt: {len(alarms)} false alarms, {len(alarms) - n_left} of which are gone")
+    print(f"false alarms: {len(alarms)} taught, {len(alarms) - n_left} of them are gone")
     _tell_of_defects(defects, found, _called(detector, defects))
     print(f"next: ssimae inspect {shlex.quote(str(options.output))} FOLDER -o OUT --report")
     print(f"to undo: go on with {options.detector}")
@@ -83,7 +83,7 @@ def _tell_of_defects(paths: list[str], before: np.ndarray, after: np.ndarray) ->
     lost = [path for path, was, still in zip(paths, before, after, strict=True) if was > still]
     if lost:
         warnings.warn(
-            f"{len(lost)} defects that were found are not found any more: "
+            f"of the defects that were found, {len(lost)} are not found any more: "
             f"{', '.join(map(os.fspath, lost))}. To find them, go on with the old detector, or set "
             "a lower threshold: ssimae threshold --value.",
             UserWarning,

@@ -214,12 +214,7 @@ def maxima_of(
 
 
 def taught(
-    before: Calibration,
-    changes: np.ndarray,
-    further: Sequence[GoodMaxima],
-    rate: float,
-    *,
-    logarithmic: bool,
+    before: Calibration, changes: np.ndarray, rate: float, *, logarithmic: bool
 ) -> Calibration:
     """After the network has learnt from further good images; maps stay relative to the same.
 
@@ -229,15 +224,13 @@ def taught(
         With levels.
     changes : ndarray of shape (k,)
         What became of earlier kept images; see `GoodLevels.moved`.
-    further : sequence of GoodMaxima
-        Of good images among the new ones that were not learnt from.
     rate : float
         Of false alarms.
     logarithmic : bool
         Whether maps are logarithms.
     """
     assert before.levels is not None
-    levels = before.levels.moved(changes, logarithmic=logarithmic).joined(further)
+    levels = before.levels.moved(changes, logarithmic=logarithmic)
     threshold = levels.threshold(rate)
     return replace(before, threshold=threshold.value, rests_on=str(threshold), levels=levels)
 

@@ -7,7 +7,7 @@ is how the largest residuals of good images that were not trained on are distrib
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -169,18 +169,6 @@ class GoodLevels:
             self,
             largest=self.largest * np.exp(each),
             block_scale=self.block_scale * math.exp(changes.mean()),
-        )
-
-    def joined(self, maxima: Sequence[GoodMaxima]) -> GoodLevels:
-        """With those of further images, of the size of those to be judged."""
-        if not maxima:
-            return self
-        more = GoodLevels.of(maxima)
-        scales = np.repeat([self.block_scale, more.block_scale], [len(self.largest), len(maxima)])
-        return GoodLevels(
-            np.concatenate([self.largest, more.largest]),
-            np.concatenate([self.growth, more.growth]),
-            math.sqrt(float((scales**2).mean())),
         )
 
     def threshold(self, rate: float) -> Threshold:

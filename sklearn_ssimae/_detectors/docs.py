@@ -158,7 +158,8 @@ COMMON_ATTRIBUTES = """\
         or of their strips, were kept from training, ``"n_kept"``; ``"first_shape"`` (h, w, c).
     lessons_ : list of dict
         A dict for each call of :meth:`learn_good` since the fit: ``"time"`` (UTC), ``"n_images"``,
-        ``"n_kept"``, ``"threshold_before"`` and ``"threshold_after"``.
+        ``"n_kept"`` of them not learnt from, ``"n_kept_above"`` of these called defects all the
+        same, ``"threshold_before"`` and ``"threshold_after"``.
     data_range_ : (float, float)
         Values that are mapped to 0 and 1.
     region_ : bool ndarray of shape (h, w) or None

@@ -6,7 +6,6 @@ import math
 import warnings
 from copy import deepcopy
 from datetime import UTC, datetime
-from itertools import chain
 from typing import Any, Self, cast
 
 import numpy as np
@@ -33,12 +32,11 @@ from sklearn_ssimae._training.examples import (
     crops_around,
     mixed_batches,
     stored_crops,
-    stored_windows,
 )
 from sklearn_ssimae._training.probe import Probe
 from sklearn_ssimae._training.trainer import Trainer
 
-# Of three images one is not learnt from, and tells how high further ones of its kind lie.
+# Of three images one is not learnt from, and tells whether its kind was learnt.
 _ONE_KEPT_OF = 3
 # Gradient steps; crops of all new images together, and of one of them, at most.
 _N_STEPS = 60
@@ -61,8 +59,8 @@ class LearnsGood:
         """Learn further good images, such as those that were called defects and are none.
 
         Of three images two are learnt, briefly and among crops of the earlier ones; the third
-        tells how high others of its kind lie. The threshold is learnt anew from it and from what
-        the training did to the earlier kept images; a `threshold` that is set stays.
+        tells whether its kind was learnt. The threshold is learnt anew from what the training did
+        to the earlier kept images; a `threshold` that is set stays.
 
         Parameters
         ----------
@@ -139,7 +137,7 @@ class Lesson:
         learnt, kept = self._divide()
         crops = self._crops_of(learnt)
         self._train(learner, [crop for of_one in crops for crop in of_one])
-        learner._calibration = self._calibrated(learner, kept)
+        learner._calibration = self._calibrated(learner)
         self._remember(learner, crops, learnt, kept)
         vars(detector).update(vars(learner))
         if detector.verbose:
@@ -210,8 +208,12 @@ class Lesson:
                 f"is {learner.learning_rate_init:g}."
             )
 
-    def _calibrated(self, learner: Trainee, kept: KeptParts) -> Calibration:
-        """The threshold anew: of earlier kept images as they changed, and of new ones."""
+    def _calibrated(self, learner: Trainee) -> Calibration:
+        """The threshold anew, of earlier kept images as they changed.
+
+        New images have no part in it: they are of a rare kind, chosen for their high residuals, and
+        a threshold above those would find no defect any more.
+        """
         before = learner._calibration
         if before.levels is None:
             if learner.threshold is None:
@@ -235,9 +237,7 @@ class Lesson:
         if not logarithmic:
             earlier, now = (np.log(largest.clip(_LEAST)) for largest in (earlier, now))
         changes = now - earlier if len(now) else np.zeros(1)
-        good = before.settings.good if learner.residual == "relative" else None
-        further = maxima_of(makers[1], kept, good)
-        return taught(before, changes, further, self._rate(), logarithmic=logarithmic)
+        return taught(before, changes, self._rate(), logarithmic=logarithmic)
 
     def _rate(self) -> float:
         """That of false alarms: the threshold's, or, as `contamination` has it, the share above."""
@@ -251,22 +251,27 @@ class Lesson:
         self, learner: Trainee, crops: list[list[Tensor]], learnt: KeptParts, kept: KeptParts
     ) -> None:
         """What a further lesson, and those who read of it, need to know of this one."""
-        before, config = self.detector, learner.network_.config
-        patch_size, n_channels = config["patch_size"], config["n_channels"]
+        before = self.detector
+        n_channels = learner.network_.config["n_channels"]
         earlier = self.examples
         some = [crop for of_one in crops for crop in of_one[-_N_REMEMBERED:]]
-        images = chain(map(as_planes, earlier["kept"]), (planes for _, planes in kept))
-        n_images = len(earlier["kept"]) + len(kept)
         learner._examples = {
             "crops": stored_crops([*as_planes(earlier["crops"]), *some], n_channels, self.rng),
-            "kept": stored_windows(images, n_images, patch_size, n_channels, self.rng),
+            "kept": earlier["kept"],
         }
         learner._trained_digests = digests_of(self.images, learnt.parts, before._trained_digests)
         lesson: dict[str, Any] = {
             "time": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
             "n_images": len(learnt) + len(kept),
             "n_kept": len(kept),
+            "n_kept_above": self._n_above(learner, kept),
             "threshold_before": before._threshold_in_force(),
             "threshold_after": learner._threshold_in_force(),
         }
         learner.lessons_ = [*before.lessons_, lesson]
+
+    def _n_above(self, learner: Trainee, kept: KeptParts) -> int:
+        """How many new images that were not learnt from are called defects all the same."""
+        settings = learner._map_settings(learner._calibration)
+        maxima = maxima_of(learner._map_maker(settings), kept, settings.good)
+        return sum(found.largest > learner._threshold_in_force() for found in maxima)

@@ -81,7 +81,7 @@ def test_learns(ssimae, images, write, detector_file, tmp_path):
         f"{new}: threshold {threshold:.6g} -> {taught.threshold_:.6g}",
         "before: set by the parameter threshold, not learnt",
         "now: set by the parameter threshold, not learnt",
-        f"learnt: 1 false alarms, {1 - called[0]} of which are gone",
+        f"false alarms: 1 taught, {1 - called[0]} of them are gone",
         f"defects by verdict: 1 of 1 found before, {int(called[1])} now",
         f"next: ssimae inspect {new} FOLDER -o OUT --report",
         f"to undo: go on with {detector_file}",
@@ -104,9 +104,11 @@ def test_a_defect_that_is_not_found_any_more(
     verdicts = write((images[0], "good"), (images[1], "defect"))
     outcome = ssimae("learn", detector_file, verdicts, "-o", tmp_path / "new.skops")
     assert outcome.status == 0
-    assert "1 false alarms, 1 of which are gone" in outcome.output
+    assert "false alarms: 1 taught, 1 of them are gone" in outcome.output
     assert "defects by verdict: 1 of 1 found before, 0 now" in outcome.output
-    assert f"1 defects that were found are not found any more: {images[1]}." in outcome.errors
+    assert (
+        f"of the defects that were found, 1 are not found any more: {images[1]}." in outcome.errors
+    )
 
 
 @pytest.mark.parametrize("separator", [",", ";"])
