@@ -87,7 +87,7 @@ def images_by_verdict(verdicts: Sequence[Verdict]) -> dict[str, list[Verdict]]:
 
 def _check_agreement(one: Verdict, other: Verdict) -> None:
     if one.verdict != other.verdict:
-        copy = "" if one.path == other.path else f", which is a copy of {other.path}"
+        copy = "" if one.path == other.path else f", which is a copy of {other.path},"
         raise ValueError(
             f"The verdicts on {one.path}{copy} contradict each other: {one.verdict} in line "
             f"{one.line}, {other.verdict} in line {other.line}. Remove one of them."
