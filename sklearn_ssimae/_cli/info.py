@@ -33,6 +33,8 @@ def run(options: Namespace) -> int:
     }
     for name, value in lines.items():
         print(f"{name + ':':<12} {value}")
+    for lesson in detector.lessons_:
+        print(f"{'learnt:':<12} {describe_lesson(lesson)}")
     for line in lines_of(options.detector):
         print(f"{'finds:':<12} {line}")
     return 0
@@ -75,6 +77,17 @@ def describe_region(region: np.ndarray) -> str:
     """How much of the images counts, in words."""
     height, width = region.shape
     return f"{100 * region.mean():.3g} % of {height} x {width} pixels"
+
+
+def describe_lesson(lesson: dict[str, Any]) -> str:
+    """When, how many images, and what became of the threshold."""
+    n_images, n_kept = lesson["n_images"], lesson["n_kept"]
+    images = "1 further good image" if n_images == 1 else f"{n_images} further good images"
+    return (
+        f"{lesson['time']}, {images}, {n_kept} of them kept from training, of "
+        f"which {lesson['n_kept_above']} still raise an alarm; threshold "
+        f"{lesson['threshold_before']:.6g} -> {lesson['threshold_after']:.6g}"
+    )
 
 
 def describe_images(trained_on: dict[str, Any]) -> str:

@@ -59,7 +59,7 @@ def make_parser() -> ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for add in (
         *(_add_train, _add_inspect, _add_evaluate, _add_detectability),
-        *(_add_threshold, _add_export, _add_info),
+        *(_add_threshold, _add_learn, _add_export, _add_info),
     ):
         add(commands)
     return parser
@@ -274,6 +274,30 @@ def _add_threshold(commands: Any) -> None:
     )
     add("--value", type=number, metavar="T", help="the threshold itself, instead of GOOD_DIR")
     _add_output(add, "the new detector's file: .skops, or .joblib")
+
+
+def _add_learn(commands: Any) -> None:
+    add = _add_command(
+        commands,
+        "learn",
+        "learn from verdicts that were given in a report",
+        "False alarms, which are good by\nverdict and which the detector calls defects, are learnt "
+        "briefly among crops that the detector\nkeeps of its earlier images; then the threshold "
+        "is learnt anew. Images that are defects by\nverdict are not learnt: it is told if one "
+        "that was found is not found any more. Skipped ones\nare ignored. The old file stays as "
+        "it is: go on with it to undo the lesson.",
+        "  ssimae inspect detector.skops photos/monday -o monday --report\n"
+        "  ssimae learn detector.skops verdicts.csv -o taught.skops",
+    )
+    _add_detector(add)
+    add("verdicts", metavar="VERDICTS", type=Path, help="verdicts.csv, as the report saves it")
+    add(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="folder of the images, if they are elsewhere now",
+    )
+    _add_output(add, "the new detector's file, another one: .skops, or .joblib")
 
 
 def _add_export(commands: Any) -> None:

@@ -205,6 +205,36 @@ def calibrate(
     )
 
 
+def maxima_of(
+    maker: MapMaker, kept: KeptImages, good: GoodMaterial | None = None
+) -> list[GoodMaxima]:
+    """Those of kept images of which some counts; of maps relative to `good`."""
+    maxima = (_good_maxima(maker, good, kept_map) for kept_map in _smooth_maps(maker, kept))
+    return [largest for largest in maxima if largest is not None]
+
+
+def taught(
+    before: Calibration, changes: np.ndarray, rate: float, *, logarithmic: bool
+) -> Calibration:
+    """After the network has learnt from further good images; maps stay relative to the same.
+
+    Parameters
+    ----------
+    before : Calibration
+        With levels.
+    changes : ndarray of shape (k,)
+        What became of earlier kept images; see `GoodLevels.moved`.
+    rate : float
+        Of false alarms.
+    logarithmic : bool
+        Whether maps are logarithms.
+    """
+    assert before.levels is not None
+    levels = before.levels.moved(changes, logarithmic=logarithmic)
+    threshold = levels.threshold(rate)
+    return replace(before, threshold=threshold.value, rests_on=str(threshold), levels=levels)
+
+
 def _smooth_maps(maker: MapMaker, kept: KeptImages) -> Iterator[KeptMap]:
     for (image, counts), planes, values in maker.reconstruct(maker.split(iter(kept))):
         residual = maker.compare(planes[None], values[None])

@@ -34,6 +34,7 @@ from sklearn_ssimae._detectors.fit import Fit
 from sklearn_ssimae._detectors.framing import FramesOfRows, framed
 from sklearn_ssimae._detectors.inputs import Given, Inputs
 from sklearn_ssimae._detectors.kept import KeptParts
+from sklearn_ssimae._detectors.learning import LearnsGood
 from sklearn_ssimae._detectors.names import NamesOfPixels
 from sklearn_ssimae._images.collection import ImageCollection
 from sklearn_ssimae._images.labels import good_images_of, score_maps
@@ -53,6 +54,7 @@ from sklearn_ssimae._version import __version__
 class BaseDetector(
     Inputs,
     Deciding,
+    LearnsGood,
     CallbackSupportMixin,
     NamesOfPixels,
     OutlierMixin,

@@ -19,6 +19,7 @@ from torch import Generator, Tensor
 from sklearn_ssimae._deciding.calibration import Calibration
 from sklearn_ssimae._deciding.material import share_predicted
 from sklearn_ssimae._detectors.kept import KeptParts
+from sklearn_ssimae._detectors.remembering import digests_of, examples_of
 from sklearn_ssimae._detectors.trainee import Trainee
 from sklearn_ssimae._images.collection import ImageCollection
 from sklearn_ssimae._images.labels import good_images_of
@@ -61,8 +62,6 @@ from sklearn_ssimae._training.trainer import Trainer
 
 # Images that a threshold is learnt from, at most; a random choice if there are more.
 MAX_IMAGES = 1000
-# Images that are remembered as trained on, at most.
-_MAX_REMEMBERED = 1000
 # Crops that tell whether the network beats the mean image, and that set where it starts.
 _N_PROBE = 64
 
@@ -106,6 +105,7 @@ class Fit:
                     self._begin()
                     self._resume()
                     self._train()
+                    self._store_examples()
                 self._decide()
                 if not self.was_interrupted:
                     self.checkpoint.remove()
@@ -172,12 +172,17 @@ class Fit:
         self.generator = Generator().manual_seed(self.seeds[0] + n_epochs_before)
         detector.loss_curve_ = list(detector.loss_curve_) if self.continues else []
         if not self.continues:
+            detector.lessons_, detector._examples = [], None
             detector.data_range_ = resolve_data_range(detector.data_range, images)
             detector.region_ = read_region(detector.region)
             detector._n_channels = self.n_channels
             detector._seed_of_kept = self.seeds[1]
         self.division = self._divide()
-        detector._trained_digests = self._digests_of_trained()
+        detector._trained_digests = digests_of(
+            images,
+            self.division.trained,
+            detector._trained_digests if self.continues else None,
+        )
         detector.trained_on_ = {
             "n_images": len({part.image for parts in self.division for part in parts}),
             "n_kept": len(self.division.kept),
@@ -229,14 +234,6 @@ class Fit:
                 stacklevel=2,
             )
         return division
-
-    def _digests_of_trained(self) -> np.ndarray:
-        """Short digests of images that are trained on, in this fit or in those it goes on from."""
-        images = sorted({part.image for part in self.division.trained})[:_MAX_REMEMBERED]
-        digests = self.images.short_digests(images)
-        if self.continues:
-            digests = np.union1d(digests, self.detector._trained_digests)[:_MAX_REMEMBERED]
-        return digests
 
     def _begin(self) -> None:
         """Network, loss and optimizer as they are before the first step."""
@@ -421,6 +418,17 @@ class Fit:
         if self.detector.verbose and self.ranks.is_first:
             print(message, flush=True)
 
+    def _store_examples(self) -> None:
+        """For `learn_good`."""
+        parts = self.division.kept or self.division.trained
+        self.detector._examples = examples_of(
+            self.detector,
+            self.sampler,
+            self.images,
+            parts if self.detector._learns_from_kept() else [],
+            np.random.default_rng(self.seeds[1]),
+        )
+
     # Decide ---------------------------------------------------------------------------
 
     def _decide(self) -> None:
@@ -509,7 +517,7 @@ def _fitted_state(detector: Trainee) -> dict[str, Any]:
         name: value
         for name, value in vars(detector).items()
         if name.endswith("_")
-        or name in ("_calibration", "_n_channels", "_seed_of_kept", "_trained_digests")
+        or name in ("_calibration", "_n_channels", "_seed_of_kept", "_trained_digests", "_examples")
     }
 
 

@@ -17,6 +17,7 @@ from sklearn_ssimae._images.collection import Kind
 from sklearn_ssimae._images.values import DataRange
 from sklearn_ssimae._maps.good import GoodMaterial
 from sklearn_ssimae._networks.autoencoders import REDUCTION, PatchNetwork
+from sklearn_ssimae._training.examples import Examples
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -55,6 +56,7 @@ class Parameters:
     precision: str = "float32"
     warm_start: bool = False
     checkpoint: str | PathLike[str] | None = None
+    store_examples: bool = True
     verbose: int = 0
     random_state: Any = None
 
@@ -69,6 +71,8 @@ class Parameters:
     _n_channels: int = field(init=False)
     _seed_of_kept: int = field(init=False)
     _trained_digests: np.ndarray = field(init=False)
+    _examples: Examples | None = field(init=False)
+    lessons_: list[dict[str, Any]] = field(init=False)
     _calibration: Calibration = field(init=False)
 
     #: Whether what is left of the residual says if `max_iter=None` needs more epochs.
@@ -103,6 +107,7 @@ class Parameters:
         "precision": [StrOptions({"float32", "bfloat16"})],
         "warm_start": ["boolean"],
         "checkpoint": [str, PathLike, None],
+        "store_examples": ["boolean"],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
     }

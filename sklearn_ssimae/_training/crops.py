@@ -80,14 +80,13 @@ class CropSampler:
         turns = self._rng.integers(8, size=n_patches) if self._augment else np.zeros(n_patches, int)
         for start in range(0, n_patches, batch_size):
             batch = slice(start, start + batch_size)
-            yield self._stack(
-                [
-                    _turned(self._group[index][:, y : y + patch, x : x + patch], turn)
-                    for index, (y, x), turn in zip(
-                        chosen[batch], corners[batch], turns[batch], strict=True
-                    )
-                ]
-            )
+            crops = [
+                turned(self._group[index][:, y : y + patch, x : x + patch], turn)
+                for index, (y, x), turn in zip(
+                    chosen[batch], corners[batch], turns[batch], strict=True
+                )
+            ]
+            yield stacked(crops, self._n_channels)
 
     def _centres(self, n_patches: int) -> tuple[np.ndarray, np.ndarray]:
         """Images (n,) of the group and pixels (n, 2) of them, all that count equally likely."""
@@ -119,16 +118,6 @@ class CropSampler:
         if len(image) == self._n_channels:
             return None
         return np.flatnonzero(image[-1].numpy())
-
-    def _stack(self, crops: list[Tensor]) -> Tensor:
-        if any(len(crop) > self._n_channels for crop in crops):
-            crops = [
-                crop
-                if len(crop) > self._n_channels
-                else torch.cat([crop, torch.ones_like(crop[:1])])
-                for crop in crops
-            ]
-        return torch.stack(crops)
 
     def _read_group(self, most: int) -> Reading:
         """Begin to read what comes next in the order, which the reading does not touch."""
@@ -187,7 +176,17 @@ class CropSampler:
         ]
 
 
-def _turned(crop: Tensor, turn: int) -> Tensor:
+def stacked(crops: list[Tensor], n_channels: int) -> Tensor:
+    """Crops (c, p, p) as one tensor, with what counts of each if any does not count as a whole."""
+    if any(len(crop) > n_channels for crop in crops):
+        crops = [
+            crop if len(crop) > n_channels else torch.cat([crop, torch.ones_like(crop[:1])])
+            for crop in crops
+        ]
+    return torch.stack(crops)
+
+
+def turned(crop: Tensor, turn: int) -> Tensor:
     """One of the eight symmetries of a square crop (c, p, p)."""
     rotated = torch.rot90(crop, int(turn) % 4, dims=(1, 2))
     return rotated.flip(2) if turn >= 4 else rotated

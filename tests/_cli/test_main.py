@@ -13,7 +13,7 @@ from sklearn_ssimae._cli.main import main, one_line
 from sklearn_ssimae._cli.parser import make_parser
 
 COMMANDS = [
-    *("train", "inspect", "evaluate", "detectability", "threshold", "export", "info"),
+    *("train", "inspect", "evaluate", "detectability", "threshold", "learn", "export", "info"),
 ]
 
 
