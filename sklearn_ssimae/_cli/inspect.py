@@ -18,6 +18,7 @@ from sklearn_ssimae._cli.results import Results
 from sklearn_ssimae._cli.table import TABLE, Row
 from sklearn_ssimae._cli.truths import inspected_folder
 from sklearn_ssimae._writing import replacing
+from sklearn_ssimae.inspection import DriftMonitor
 from sklearn_ssimae.inspection._report import Seen, see
 
 # Their patches share batches: fewer would leave batches of small images half empty, more take
