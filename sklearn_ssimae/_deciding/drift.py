@@ -10,7 +10,7 @@ import numpy as np
 FALSE_ANNOUNCEMENTS = 0.01
 
 # Values are rounded to such steps, so that counts of them take the place of all values seen.
-_STEP, _MOST = 1 / 512, 16.0
+_STEP, _MOST = 1 / 128, 16.0
 # Bets that a rank, in [0, 1], lies within the lowest or the highest such share.
 _SHARES = (0.05, 0.2, 0.5)
 # Of a stake, what is put on the bet; the rest is kept, so that one odd image does not cost all.

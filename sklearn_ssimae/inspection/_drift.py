@@ -192,7 +192,7 @@ class DriftMonitor:
         """
         if not self.drifted_:
             return f"no drift in {self.n_images_} images"
-        shifts = dict(zip(self._kinds, self._median(self.since_) - self._centre, strict=True))
+        shifts = dict(zip(self._kinds, self._deviation * self._moved_by(self.since_), strict=True))
         # "from" goes with "the training images".
         kinds = sorted(self.moved_, key=lambda kind: kind == "turn")
         parts = ", ".join(self._in_words(kind, shifts[kind]) for kind in kinds)
@@ -263,7 +263,7 @@ class DriftMonitor:
         said = self._leading, self._is_other
         self.n_images_ += 1
         distances = (values - self._centre) / self._deviation
-        self._recent.append(values)
+        self._recent.append(distances)
         self._remember(distances)
         # Later images are compared with good ones alone: what has moved stays an oddity.
         self._test.update(distances, learns=not self.drifted_)
@@ -276,7 +276,7 @@ class DriftMonitor:
 
     def _look_whether_it_matters(self, certain: np.ndarray) -> None:
         since = [self._since(index) for index in range(len(certain))]
-        far = np.array([self._far(number)[index] for index, number in enumerate(since)])
+        far = np.abs([self._moved_by(number)[index] for index, number in enumerate(since)])
         far[~certain] = 0
         if far.max() >= _MATTERS:
             self.drifted_ = True
@@ -284,7 +284,7 @@ class DriftMonitor:
 
     def _follow(self, certain: np.ndarray) -> None:
         """What has moved by now, and whether it has come back."""
-        far = self._far(self.since_)
+        far = np.abs(self._moved_by(self.since_))
         if (far[certain] < _IS_BACK).all():
             self._test.forget()
             self.drifted_, self.since_, self.moved_ = False, None, {}
@@ -296,7 +296,7 @@ class DriftMonitor:
         if moved[first] > _LEADS * moved.get(self._leading, 0):
             self._leading = first
             self.since_ = self._since(self._kinds.index(first))
-        self._is_other = self._is_another_product(moved)
+        self._is_other |= self._is_another_product(moved)
         most = max(moved.values(), default=0)
         least = min(most, max(_MATTERS, _NAMED * most))
         named = [kind for kind in moved if moved[kind] >= least]
@@ -304,7 +304,8 @@ class DriftMonitor:
         self.moved_ = {kind: moved[kind] for kind in named[:_MOST_NAMED]}
 
     def _is_another_product(self, moved: dict[str, float]) -> bool:
-        values = dict(zip(self._kinds, self._median(self.since_), strict=True))
+        medians = self._centre + self._deviation * self._moved_by(self.since_)
+        values = dict(zip(self._kinds, medians, strict=True))
         if values["likeness"] < _UNLIKE * self._centre_of("likeness"):
             # What scale or turn a strange pattern seems to have means nothing.
             for kind in moved.keys() & _OF_THE_PATTERN:
@@ -317,20 +318,15 @@ class DriftMonitor:
 
     def _since(self, index: int) -> int:
         """From which image on a measure has moved: as if by a normal distribution's likelihood."""
-        latest = (np.array(self._recent)[::-1, index] - self._centre[index]) / self._deviation[
-            index
-        ]
+        latest = np.array(self._recent)[::-1, index]
         sums = latest.clip(-_ODD, _ODD).cumsum()
         n_images = int((sums**2 / np.arange(1, len(sums) + 1)).argmax()) + 1
         return self.n_images_ - n_images + 1
 
-    def _median(self, since: int | None) -> np.ndarray:
-        """Medians (k,) of the latest images, none of them before that number."""
+    def _moved_by(self, since: int | None) -> np.ndarray:
+        """Medians (k,) of the latest images, none before that number, in standard deviations."""
         n_images = min(self.n_images_ - (since or 1) + 1, _MOST_COUNTED)
         return np.asarray(np.median(list(self._recent)[-n_images:], axis=0))
-
-    def _far(self, since: int | None) -> np.ndarray:
-        return np.abs(self._median(since) - self._centre) / self._deviation
 
     def _remember(self, distances: np.ndarray) -> None:
         if self.n_images_ % self._shown_every == 0:
