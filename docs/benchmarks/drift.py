@@ -4,7 +4,7 @@ Images are measured once: good ones, changed ones, defective ones. Streams are d
 measures. Good measures are drawn with a little jitter, the training images' as well, so that
 all of a stream are as likely to come in any order.
 
-    python docs/benchmarks/drift.py [--weave plain] [--n-good 600] [--n-long 100]
+    python docs/benchmarks/drift.py [--weave plain] [--n-good 200] [--n-long 100]
 """
 
 import argparse
@@ -18,7 +18,7 @@ from sklearn_ssimae import L2AutoencoderDetector
 from sklearn_ssimae.datasets import make_fabric
 from sklearn_ssimae.inspection import DriftMonitor
 
-N_TRAIN, N_CHANGED, N_STREAMS, LONG = 100, 60, 40, 10_000
+N_TRAIN, N_CHANGED, N_STREAMS, LONG = 60, 30, 20, 10_000
 STARTS, WITHIN = (1, 500), 50
 MARGIN, SIDE = 16, 192
 # Of the standard deviation.
@@ -95,16 +95,16 @@ def announced(monitor, stream):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weave", default="plain")
-    parser.add_argument("--n-good", type=int, default=600)
+    parser.add_argument("--n-good", type=int, default=200)
     parser.add_argument("--n-long", type=int, default=100)
     options = parser.parse_args()
     random = np.random.default_rng(0)
     detector = L2AutoencoderDetector(
-        patch_size=64, latent_dim=32, n_patches=1000, max_iter=10, random_state=0
+        patch_size=64, latent_dim=32, n_patches=500, max_iter=10, random_state=0
     ).fit(cropped(cloth(N_TRAIN, 0, options.weave)))
     monitor = DriftMonitor(detector)
     good = measured(monitor, cropped(cloth(options.n_good, 1, options.weave)))
-    print(f"{options.weave}: {N_TRAIN} training images, {options.n_good} further good images")
+    print(f"{options.weave}: {N_TRAIN} training images, {options.n_good} further good images", flush=True)
 
     for name, images in changes(options.weave).items():
         changed = measured(monitor, cropped(images))
@@ -126,7 +126,7 @@ def main():
                 flush=True,
             )
 
-    defective = measured(monitor, cropped(cloth(80, 4, options.weave, defects=True)))
+    defective = measured(monitor, cropped(cloth(40, 4, options.weave, defects=True)))
     for every in (50, 10):
         n_announced = 0
         for _ in range(N_STREAMS):

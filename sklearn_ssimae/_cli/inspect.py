@@ -72,7 +72,7 @@ def run(options: Namespace) -> int:
                 for row, (found, measures) in inspected:
                     _tell(row)
                     if monitor and measures is not None and monitor._take(measures):
-                        print(f"drift: {monitor.describe()}", flush=True)
+                        _tell_drift(monitor)
                     counts[row["label"]] += 1
                     if report and isinstance(found, Seen):
                         report.add(row["path"], found)
@@ -141,6 +141,11 @@ def found_or_errors(look: Look, paths: list[str]) -> list[Found]:
         if len(paths) == 1:
             return [Found(error)]
     return [found for path in paths for found in found_or_errors(look, [path])]
+
+
+def _tell_drift(monitor: DriftMonitor) -> None:
+    line = "over: images look as the training images did"
+    print(f"drift: {monitor.describe() if monitor.drifted_ else line}", flush=True)
 
 
 def _tell(row: Row) -> None:

@@ -228,7 +228,7 @@ class DriftMonitor:
         numbers = [number for number, _ in self._history]
         distances = np.array([distances for _, distances in self._history])
         ax.axhspan(-2, 2, color="0.9", label="95 % of good images")
-        for kind, line in zip(self._kinds, distances.T, strict=bool(numbers)):
+        for kind, line in zip(self._kinds, distances.T, strict=False):
             style = {"linewidth": 0.6, "color": "0.6"}
             if kind in self.moved_:
                 style = {"linewidth": 1.5, "label": _WORDS.get(kind, kind)}
@@ -237,6 +237,7 @@ class DriftMonitor:
             ax.axvline(self.since_, **FOUND)
         ax.set_yscale("symlog", linthresh=4)
         ax.set(xlabel="image", ylabel="standard deviations", title=self.describe())
+        ax.title.set_wrap(True)
         ax.legend(loc="upper left")
         return self
 
