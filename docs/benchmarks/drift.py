@@ -104,7 +104,10 @@ def main():
     ).fit(cropped(cloth(N_TRAIN, 0, options.weave)))
     monitor = DriftMonitor(detector)
     good = measured(monitor, cropped(cloth(options.n_good, 1, options.weave)))
-    print(f"{options.weave}: {N_TRAIN} training images, {options.n_good} further good images", flush=True)
+    print(
+        f"{options.weave}: {N_TRAIN} training images, {options.n_good} further good images",
+        flush=True,
+    )
 
     for name, images in changes(options.weave).items():
         changed = measured(monitor, cropped(images))
