@@ -288,6 +288,7 @@ class DriftMonitor:
         far = np.abs(self._moved_by(self.since_))
         if (far[certain] < _IS_BACK).all():
             self._test.forget()
+            self._recent.clear()
             self.drifted_, self.since_, self.moved_ = False, None, {}
             self._leading, self._is_other = "", False
             return
@@ -312,8 +313,8 @@ class DriftMonitor:
             for kind in moved.keys() & _OF_THE_PATTERN:
                 del moved[kind]
             return True
-        threshold = np.array([_FAR_ABOVE * self.detector._threshold_in_force()])
-        is_far_above = values.get("residual", -np.inf) > self._strength(threshold)[0]
+        threshold = self._strength(np.array([self.detector._threshold_in_force()]))[0]
+        is_far_above = values.get("residual", -np.inf) > threshold + math.log(_FAR_ABOVE)
         others = [kind for kind in moved if kind != "residual" and moved[kind] >= _FAR]
         return bool(is_far_above and len(others) > 1)
 
