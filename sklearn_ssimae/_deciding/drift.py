@@ -83,9 +83,8 @@ class Martingales:
             ties = self._rng.random() * (counts[place] + 1)
             ranks.append((counts[:place].sum() + ties) / (counts.sum() + 1))
             counts[place] += learns
-        odds = np.stack([_odds(rank) for rank in ranks])
         self._stakes += _set_aside(self._n_seen - 1) - _set_aside(self._n_seen)
-        self._stakes = np.minimum(self._stakes * odds, _ENOUGH)
+        self._stakes = np.minimum(self._stakes * _odds(np.array(ranks)), _ENOUGH)
 
     def forget(self) -> None:
         """Give up what the bets have won: the capital falls, which keeps the bound."""
@@ -101,8 +100,8 @@ def _set_aside(n_seen: int) -> float:
     return 0.5 * _HALF_LIFE / (_HALF_LIFE + n_seen) if n_seen else 1.0
 
 
-def _odds(rank: float) -> np.ndarray:
-    """What each bet makes of a stake."""
+def _odds(ranks: np.ndarray) -> np.ndarray:
+    """What each bet makes of a stake (k, n_bets), for ranks (k,)."""
     shares = np.array(_SHARES)
-    won = np.concatenate([rank < shares, rank > 1 - shares])
-    return np.where(won, 1 - _AT_STAKE + _AT_STAKE / np.tile(shares, 2), 1 - _AT_STAKE)
+    won = np.hstack([ranks[:, None] < shares, ranks[:, None] > 1 - shares])
+    return 1 - _AT_STAKE + won * np.tile(_AT_STAKE / shares, 2)
