@@ -170,7 +170,9 @@ def _finest(values: np.ndarray) -> np.ndarray:
 def _spectrum(tiles: np.ndarray) -> np.ndarray:
     """Logarithm of the power of tiles (n, h, w) by angle and length of the waves, without level."""
     height, width = tiles.shape[1:]
-    window = np.outer(np.hanning(height), np.hanning(width))
+    # Round: what leaks from strong waves must not lie along the axes, which do not turn.
+    radius = np.hypot(np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width))
+    window = np.cos(np.pi / 2 * radius.clip(max=1)) ** 2
     power = np.median(np.abs(np.fft.fftshift(np.fft.fft2(tiles * window), (1, 2))) ** 2, axis=0)
     angles = np.deg2rad(np.arange(_ANGLES))[:, None]
     frequencies = _HIGHEST * np.exp(-_RATIO * np.arange(_WAVES))
