@@ -86,6 +86,11 @@ class Martingales:
         self._stakes += _set_aside(self._n_seen - 1) - _set_aside(self._n_seen)
         self._stakes = np.minimum(self._stakes * _odds(np.array(ranks)), _ENOUGH)
 
+    def exclude(self, images: Sequence[np.ndarray]) -> None:
+        """Compare later images with these, whose values (k,) were taken, no more."""
+        for values in images:
+            self._counts[np.arange(len(values)), _place(values)] -= 1
+
     def forget(self) -> None:
         """Give up what the bets have won: the capital falls, which keeps the bound."""
         self._stakes[:] = 0

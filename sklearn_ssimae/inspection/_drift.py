@@ -282,6 +282,7 @@ class DriftMonitor:
         if far.max() >= _MATTERS:
             self.drifted_ = True
             self.since_ = since[int(far.argmax())]
+            self._test.exclude(list(self._recent)[self.since_ - self.n_images_ - 1 :])
 
     def _follow(self, certain: np.ndarray) -> None:
         """What has moved by now, and whether it has come back."""
@@ -299,10 +300,9 @@ class DriftMonitor:
             self._leading = first
             self.since_ = self._since(self._kinds.index(first))
         self._is_other |= self._is_another_product(moved)
-        most = max(moved.values(), default=0)
-        least = min(most, max(_MATTERS, _NAMED * most))
-        named = [kind for kind in moved if moved[kind] >= least]
-        named.sort(key=lambda kind: (kind == "residual", -moved[kind]))
+        ordered = sorted(moved, key=lambda kind: (kind == "residual", -moved[kind]))
+        least = max(_MATTERS, _NAMED * moved[ordered[0]]) if ordered else 0
+        named = ordered[:1] + [kind for kind in ordered[1:] if moved[kind] >= least]
         self.moved_ = {kind: moved[kind] for kind in named[:_MOST_NAMED]}
 
     def _is_another_product(self, moved: dict[str, float]) -> bool:
