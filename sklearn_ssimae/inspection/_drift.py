@@ -287,16 +287,19 @@ class DriftMonitor:
     def _follow(self, certain: np.ndarray) -> None:
         """What has moved by now, and whether it has come back."""
         far = np.abs(self._moved_by(self.since_))
-        if (far[certain] < _IS_BACK).all():
+        # Residuals follow from the rest: they count and lead if nothing else has moved.
+        sure = {kind for kind, is_sure in zip(self._kinds, certain, strict=True) if is_sure}
+        judged = {*(sure - {"residual"}), self._leading}
+        if self._leading and all(far[self._kinds.index(kind)] < _IS_BACK for kind in judged):
             self._test.forget()
             self._recent.clear()
             self.drifted_, self.since_, self.moved_ = False, None, {}
             self._leading, self._is_other = "", False
             return
         moved = {kind: float(far[i]) for i, kind in enumerate(self._kinds) if far[i] >= _IS_BACK}
-        # Residuals follow from the rest: they lead if nothing else has moved.
         first = max(moved, key=lambda kind: (kind != "residual", moved[kind]))
-        if moved[first] > _LEADS * moved.get(self._leading, 0):
+        may_lead = not self._leading or first in sure
+        if may_lead and moved[first] > _LEADS * moved.get(self._leading, 0):
             self._leading = first
             self.since_ = self._since(self._kinds.index(first))
         self._is_other |= self._is_another_product(moved)
