@@ -30,6 +30,7 @@ PUBLIC = {
     "sklearn_ssimae.export": ["to_onnx"],
     "sklearn_ssimae.inspection": [
         "DetectabilityDisplay",
+        "DriftMonitor",
         "PixelCurveDisplay",
         "ResidualMapDisplay",
         "SSIMComponentsDisplay",

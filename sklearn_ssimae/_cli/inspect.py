@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 from sklearn_ssimae._cli.arrivals import common_folder, find_images, watch
 from sklearn_ssimae._cli.coco import Coco
@@ -18,13 +19,24 @@ from sklearn_ssimae._cli.results import Results
 from sklearn_ssimae._cli.table import TABLE, Row
 from sklearn_ssimae._cli.truths import inspected_folder
 from sklearn_ssimae._writing import replacing
+from sklearn_ssimae.inspection import DriftMonitor
 from sklearn_ssimae.inspection._report import Seen, see
 
 # Their patches share batches: fewer would leave batches of small images half empty, more take
 # memory.
 _N_TOGETHER = 8
 
-Look = Callable[[list[str]], list[Any]]
+
+class Found(NamedTuple):
+    """What was found in an image."""
+
+    #: Its map (h, w), what was seen if there is a report, or why it was not inspected.
+    found: Any
+    #: For the monitor, if there is one.
+    measures: Any = None
+
+
+Look = Callable[[list[str]], list[Found]]
 
 
 def run(options: Namespace) -> int:
@@ -44,6 +56,7 @@ def run(options: Namespace) -> int:
     report = GrowingReport(options, detector, root) if options.report else None
     coco = Coco(root) if options.coco else None
     results = Results(options, root, detector)
+    monitor = monitor_of(detector)
     if options.watch:
         check_folder(options.watch)
         groups = watch(options.watch, options.output, results.inspected_before())
@@ -55,8 +68,11 @@ def run(options: Namespace) -> int:
     with replacing(options.coco) if options.coco else nullcontext() as coco_file:
         try:
             with results:
-                for row, found in inspect(detector, groups, results, report is not None):
+                inspected = inspect(detector, groups, results, monitor, report is not None)
+                for row, (found, measures) in inspected:
                     _tell(row)
+                    if monitor and measures is not None and monitor._take(measures):
+                        _tell_drift(monitor)
                     counts[row["label"]] += 1
                     if report and isinstance(found, Seen):
                         report.add(row["path"], found)
@@ -78,21 +94,38 @@ def run(options: Namespace) -> int:
     return int(options.fail_on_defect and counts["defect"] > 0)
 
 
+def monitor_of(detector: Any) -> DriftMonitor | None:
+    """What tells drift; None, with a warning, if the detector's fit left nothing for it."""
+    try:
+        return DriftMonitor(detector)
+    except ValueError as error:
+        warnings.warn(f"Drift is not watched for. {error}", stacklevel=2)
+        return None
+
+
 def inspect(
-    detector: Any, groups: Iterable[list[str]], results: Results, for_report: bool
-) -> Iterator[tuple[Row, Any]]:
+    detector: Any,
+    groups: Iterable[list[str]],
+    results: Results,
+    monitor: DriftMonitor | None,
+    for_report: bool,
+) -> Iterator[tuple[Row, Found]]:
     """Rows of the results, which are stored when they are given, and what was found."""
 
-    def look(paths: list[str]) -> list[Any]:
-        if for_report:
-            return list(see(detector, detector._check_fitted_input(paths)))
-        return list(detector.transform(paths))
+    def look(paths: list[str]) -> list[Found]:
+        return [
+            Found(
+                seen if for_report else seen.residual,
+                monitor and monitor._measure(seen.image, seen.counts, seen.residual),
+            )
+            for seen in see(detector, detector._check_fitted_input(paths))
+        ]
 
     for paths in groups:
         for start in range(0, len(paths), _N_TOGETHER):
             some = paths[start : start + _N_TOGETHER]
             for path, found in zip(some, found_or_errors(look, some), strict=True):
-                yield results.add(path, residual_of(found)), found
+                yield results.add(path, residual_of(found.found)), found
 
 
 def residual_of(found: Any) -> Any:
@@ -100,14 +133,19 @@ def residual_of(found: Any) -> Any:
     return found.residual if isinstance(found, Seen) else found
 
 
-def found_or_errors(look: Look, paths: list[str]) -> list[Any]:
-    """For each image its map, or what was seen, or why it was not inspected."""
+def found_or_errors(look: Look, paths: list[str]) -> list[Found]:
+    """What was found in each image."""
     try:
         return look(paths)
     except Exception as error:  # whatever is wrong with one image, the others are inspected
         if len(paths) == 1:
-            return [error]
+            return [Found(error)]
     return [found for path in paths for found in found_or_errors(look, [path])]
+
+
+def _tell_drift(monitor: DriftMonitor) -> None:
+    line = "over: images look as the training images did"
+    print(f"drift: {monitor.describe() if monitor.drifted_ else line}", flush=True)
 
 
 def _tell(row: Row) -> None:

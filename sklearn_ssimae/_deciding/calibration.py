@@ -18,6 +18,7 @@ from sklearn_ssimae._deciding.false_alarms import (
     GoodMaxima,
 )
 from sklearn_ssimae._deciding.good import choose_axes, learn_good_material
+from sklearn_ssimae._deciding.looks import GoodLooks
 from sklearn_ssimae._deciding.material import Material
 from sklearn_ssimae._maps.counting import resized_counts, unknown
 from sklearn_ssimae._maps.filters import resize
@@ -54,6 +55,8 @@ class Calibration:
         Of false alarms, which the threshold was learnt for.
     material : Material, default=None
         What good squares show; None without a choice of the map.
+    looks : GoodLooks, default=None
+        Those of the training images, which drift is told by. None if a fit did not end.
     """
 
     settings: MapSettings
@@ -64,6 +67,7 @@ class Calibration:
     levels: GoodLevels | None = None
     rate: float = FALSE_ALARM_RATE
     material: Material | None = None
+    looks: GoodLooks | None = None
 
     def choice_in_words(self) -> str:
         """One line that says which map was chosen, and by what."""
@@ -95,8 +99,9 @@ class Calibration:
             settings["good"] = GoodMaterial.from_dict(settings["good"])
         levels = None if stored["levels"] is None else GoodLevels(**stored["levels"])
         material = None if stored["material"] is None else Material(**stored["material"])
-        learnt = {"settings": MapSettings(**settings), "levels": levels, "material": material}
-        return cls(**{**stored, **learnt})
+        looks = None if stored["looks"] is None else GoodLooks(**stored["looks"])
+        learnt = {"levels": levels, "material": material, "looks": looks}
+        return cls(**{**stored, **learnt, "settings": MapSettings(**settings)})
 
 
 class Kept(NamedTuple):

@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 
 from sklearn_ssimae._deciding.calibration import Calibration
 from sklearn_ssimae._deciding.material import share_predicted
-from sklearn_ssimae._detectors.kept import KeptParts
+from sklearn_ssimae._detectors.kept import KeptParts, looks_of
 from sklearn_ssimae._detectors.remembering import digests_of, examples_of
 from sklearn_ssimae._detectors.trainee import Trainee
 from sklearn_ssimae._images.collection import ImageCollection
@@ -434,7 +434,9 @@ class Fit:
     def _decide(self) -> None:
         """Choose the map, set the threshold; the same ones in all processes."""
         detector = self.detector
-        detector._calibration = self.ranks.agree(self._calibrated())
+        looks = looks_of(self.images, self.division, detector._preparation(), self.seeds[1])
+        learnt = replace(self._calibrated(), looks=looks)
+        detector._calibration = self.ranks.agree(learnt)
         if detector._learns_from_kept():
             self._say(f"material: {detector.material_}")
             self._say(detector._calibration.choice_in_words())

@@ -1,4 +1,4 @@
-"""Good images that were kept from training, as the calibration takes them."""
+"""What is learnt from after the training: good images that were kept from it, and all looks."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import numpy as np
 from torch import Tensor
 
 from sklearn_ssimae._deciding.calibration import Kept
+from sklearn_ssimae._deciding.looks import MAX_LOOKED_AT, GoodLooks
 from sklearn_ssimae._images.collection import ImageCollection
 from sklearn_ssimae._images.values import Preparation
-from sklearn_ssimae._training.division import Part
+from sklearn_ssimae._training.division import Division, Part
 from sklearn_ssimae._training.examples import as_planes
 
 
@@ -73,3 +74,13 @@ class KeptWindows:
 
     def n_pixels(self) -> float | None:
         return None
+
+
+def looks_of(
+    images: ImageCollection, division: Division, prepare: Preparation, seed: int
+) -> GoodLooks:
+    """The looks of all images of a fit, of a random choice if they are many."""
+    indices = np.unique([part.image for parts in division for part in parts])
+    chosen = np.random.default_rng(seed).permutation(indices)[:MAX_LOOKED_AT].tolist()
+    planes = (prepare.of(images, index) for index in chosen)
+    return GoodLooks.of(planes, len(chosen), prepare.n_channels)
