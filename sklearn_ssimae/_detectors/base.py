@@ -99,6 +99,7 @@ class BaseDetector(
             raise ValueError(
                 f"patch_size must be a multiple of {REDUCTION}, got {self.patch_size}."
             )
+        self._variation()
 
     # Fit --------------------------------------------------------------------------------
 

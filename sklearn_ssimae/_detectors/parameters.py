@@ -183,7 +183,7 @@ class Parameters:
 
     def _variation(self) -> Variation | None:
         """The parameter `vary`; None for no variation."""
-        return None if self.vary is None else Variation(**self.vary)
+        return None if self.vary is None else Variation.of(self.vary)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_calibration")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from numbers import Real
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -51,6 +53,19 @@ class Variation(NamedTuple):
     light: float = 0.0
     turn: float = 0.0
     zoom: float = 0.0
+
+    @classmethod
+    def of(cls, vary: Mapping[str, float]) -> Self:
+        """That of the detectors' parameter `vary`."""
+        unknown = sorted(map(str, set(vary) - set(cls._fields)))
+        if unknown:
+            raise ValueError(f"vary takes light, turn and zoom, got {', '.join(unknown)}.")
+        for name, value in vary.items():
+            most = 45 if name == "turn" else 0.5
+            if not (isinstance(value, Real) and 0 <= value <= most):
+                unit = "degrees from 0 to 45" if name == "turn" else "a share from 0 to 0.5"
+                raise ValueError(f"vary[{name!r}] must be {unit}, got {value!r}.")
+        return cls(**vary)
 
     def draw(self, n: int, rng: np.random.Generator) -> list[Change]:
         """So many changes, uniform up to the greatest in either direction."""
