@@ -108,8 +108,7 @@ def count(detector, images, masks, name):
         return 0
     marked = detector.segment([change(image, name) for image in images])
     return sum(
-        bool((found & follow(mask, name)).any())
-        for found, mask in zip(marked, masks, strict=True)
+        bool((found & follow(mask, name)).any()) for found, mask in zip(marked, masks, strict=True)
     )
 
 

@@ -141,7 +141,9 @@ def test_kept_images_vary_alike_each_time_they_are_read():
         KeptParts(images, parts, prepare, variation)
         for variation in (None, Variation(light=0.1, turn=3, zoom=0.05))
     )
-    first, second, unchanged = ([planes for _, planes in reading] for reading in (kept, kept, plain))
+    first, second, unchanged = (
+        [planes for _, planes in reading] for reading in (kept, kept, plain)
+    )
     for one, other, given in zip(first, second, unchanged, strict=True):
         assert torch.equal(one, other)
         assert one.shape == given.shape
