@@ -24,7 +24,7 @@ import sklearn_ssimae
 
 GROUPS = {
     "Start here": ("scale", "patch_size", "latent_dim", "max_iter", "random_state"),
-    "The data": ("region", "image_shape", "data_range", "augment", "validation_fraction"),
+    "The data": ("region", "image_shape", "data_range", "augment", "vary", "validation_fraction"),
     "The network and its loss": (
         *("window_size", "window", "sigma", "c1", "c2", "alpha", "beta", "gamma"),
         *("n_latent_samples", "kl_weight", "feature_weight", "feature_extractor"),

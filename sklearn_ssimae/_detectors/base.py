@@ -101,6 +101,7 @@ class BaseDetector(
             raise ValueError(
                 f"patch_size must be a multiple of {REDUCTION}, got {self.patch_size}."
             )
+        self._variation()
 
     # Fit --------------------------------------------------------------------------------
 
@@ -213,7 +214,7 @@ class BaseDetector(
             )
         images = good_images_of(self._check_fitted_input(X), y)
         parts = [Part(index) for index in range(len(images))]
-        kept = KeptParts(images, parts, self._preparation())
+        kept = KeptParts(images, parts, self._preparation(), self._variation())
         self._calibration = self._calibrated(kept, self._calibration, rate=false_alarm_rate)
         return self
 

@@ -26,6 +26,11 @@ COMMON_PARAMETERS = """\
     augment : bool, default=False
         Whether crops are rotated and flipped at random, in all eight ways. For textures that
         look alike from all sides, when there are few images.
+    vary : dict or None, default=None
+        How much light and pose of the images to come differ from those given, at most:
+        ``{"light": 0.2, "turn": 3, "zoom": 0.03}`` for 20 % of brightness and of contrast, 3
+        degrees and 3 % of size, either way; a name left out means no variation. Crops in training,
+        and kept images, are changed at random so far.
     batch_size : int, default=32
         Crops in a gradient step. Most of them have something drawn into them, and the network
         learns to redraw them clean: otherwise it would break down at a defect.

@@ -188,10 +188,11 @@ class Fit:
             "n_kept": len(self.division.kept),
             "first_shape": images[0].shape,
         }
-        return self._sampler_of(self.division.trained, self._make_rng(), augment=detector.augment)
+        changes = {"augment": detector.augment, "variation": detector._variation()}
+        return self._sampler_of(self.division.trained, self._make_rng(), **changes)
 
     def _sampler_of(
-        self, parts: list[Part], rng: np.random.Generator, *, augment: bool
+        self, parts: list[Part], rng: np.random.Generator, **changes: Any
     ) -> CropSampler:
         detector, images = self.detector, self.images
         prepare = detector._preparation()
@@ -200,9 +201,7 @@ class Fit:
             part = parts[index]
             return part.of(prepare.of(images, part.image))
 
-        return CropSampler(
-            load, len(parts), detector.patch_size, self.n_channels, rng, augment=augment
-        )
+        return CropSampler(load, len(parts), detector.patch_size, self.n_channels, rng, **changes)
 
     def _make_rng(self) -> np.random.Generator:
         return np.random.default_rng(int(torch.randint(2**31 - 1, (), generator=self.generator)))
@@ -367,7 +366,7 @@ class Fit:
     def _share_predicted_of_kept(self) -> float:
         """How much of kept images' local contrast the network redraws by now."""
         rng = np.random.default_rng(self.seeds[1])
-        with closing(self._sampler_of(self.division.kept, rng, augment=False)) as sampler:
+        with closing(self._sampler_of(self.division.kept, rng)) as sampler:
             crops, _ = split_counts(next(sampler.batches(_N_PROBE, _N_PROBE)), self.n_channels)
         probe = self.progress.trainer.probe
         with torch.no_grad():
@@ -452,7 +451,7 @@ class Fit:
             if len(parts) > MAX_IMAGES:
                 chosen = np.sort(rng.choice(len(parts), MAX_IMAGES, replace=False))
                 parts = [parts[index] for index in chosen]
-            kept = KeptParts(self.images, parts, detector._preparation())
+            kept = KeptParts(self.images, parts, detector._preparation(), detector._variation())
             learnt = detector._calibrated(kept, rng=rng)
         if detector.contamination != "auto" and detector.threshold is None:
             learnt = self._with_share_above(learnt, float(detector.contamination), rng)

@@ -13,6 +13,7 @@ from sklearn_ssimae._images.collection import ImageCollection
 from sklearn_ssimae._images.values import Preparation
 from sklearn_ssimae._training.division import Division, Part
 from sklearn_ssimae._training.examples import as_planes
+from sklearn_ssimae._training.variation import Variation, varied
 
 
 class KeptParts:
@@ -23,26 +24,50 @@ class KeptParts:
     images : ImageCollection
     parts : list of Part
     prepare : Preparation
+    variation : Variation, default=None
+        How much light and pose of images to come vary, which the kept ones then do, too.
     """
 
-    def __init__(self, images: ImageCollection, parts: list[Part], prepare: Preparation) -> None:
+    def __init__(
+        self,
+        images: ImageCollection,
+        parts: list[Part],
+        prepare: Preparation,
+        variation: Variation | None = None,
+    ) -> None:
         self.images = images
         self.parts = parts
         self.prepare = prepare
+        self.variation = variation
 
     def __len__(self) -> int:
         return len(self.parts)
 
     def __iter__(self) -> Iterator[tuple[Kept, Tensor]]:
         """How each is judged, and its planes at the network's scale, as `Preparation.of`."""
+        rng = np.random.default_rng(0)
         for part in self.parts:
             image = self.images[part.image]
             _, planes = self.prepare.read(image, self.images, part.image)
+            if self.variation is not None:
+                planes = self._varied(planes, part, self.variation, rng)
             if part.is_region:
                 height, width = planes.shape[1:]
                 yield Kept((height, width), part.box, self.prepare.scale**-2), planes
             else:
                 yield Kept(image.shape[:2]), planes
+
+    def _varied(
+        self, planes: Tensor, part: Part, variation: Variation, rng: np.random.Generator
+    ) -> Tensor:
+        """Turned about the middle of the part, so that little comes into it from beside it."""
+        height, width = planes.shape[1:]
+        (change,) = variation.draw(1, rng)
+        rows, columns = (
+            range(side)[along] for side, along in zip((height, width), part.box, strict=True)
+        )
+        centre = ((rows[0] + rows[-1]) / 2, (columns[0] + columns[-1]) / 2)
+        return varied(planes, self.prepare.n_channels, change, centre, (height, width))
 
     def n_pixels(self) -> float | None:
         """Mean pixels of the whole images at the network's scale; None if all of them is kept."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from os import PathLike
@@ -18,6 +19,7 @@ from sklearn_ssimae._images.values import DataRange
 from sklearn_ssimae._maps.good import GoodMaterial
 from sklearn_ssimae._networks.autoencoders import REDUCTION, PatchNetwork
 from sklearn_ssimae._training.examples import Examples
+from sklearn_ssimae._training.variation import Variation
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -33,6 +35,7 @@ class Parameters:
     n_patches: int = 1000
     max_iter: int | None = None
     augment: bool = False
+    vary: Mapping[str, float] | None = None
     batch_size: int = 32
     learning_rate_init: float = 2.5e-3
     learning_rate: str = "trapezoid"
@@ -84,6 +87,7 @@ class Parameters:
         "n_patches": [Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "augment": ["boolean"],
+        "vary": [Mapping, None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
         "learning_rate": [StrOptions({"constant", "trapezoid"})],
@@ -181,6 +185,10 @@ class Parameters:
         if not hasattr(self, "_calibration"):
             raise AttributeError(f"This {type(self).__name__} is not fitted.")
         return self._calibration
+
+    def _variation(self) -> Variation | None:
+        """The parameter `vary`; None for no variation."""
+        return None if self.vary is None else Variation.of(self.vary)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_calibration")

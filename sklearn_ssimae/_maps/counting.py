@@ -15,7 +15,7 @@ from torch import Tensor
 from sklearn_ssimae._maps.filters import gaussian_smoothing, resize
 
 # A resized pixel of which so large a share counts counts.
-_WHOLLY = 1 - 1e-3
+WHOLLY = 1 - 1e-3
 # A weight of the Gaussian below this is rounding.
 _LEAST_WEIGHT = 1e-6
 
@@ -52,7 +52,7 @@ def smooth_counting(residuals: Tensor, counts: Tensor | None, smoothing: float) 
 
 def resized_counts(counts: Tensor, size: tuple[int, int], *, antialias: bool = False) -> Tensor:
     """What counts (k, h, w), boolean, at another size: pixels in which nothing else takes part."""
-    return resize(counts.float(), size, antialias=antialias) > _WHOLLY
+    return resize(counts.float(), size, antialias=antialias) > WHOLLY
 
 
 def unknown(maps: Tensor, counts: Tensor | None) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sklearn_ssimae._maps.tiling import pad_to_patch
 from sklearn_ssimae._training.reading import Reading
+from sklearn_ssimae._training.variation import Change, Variation, varied
 
 # Prepared images kept in memory. A data set beyond half of it is visited in groups of half of
 # it: one that is trained on, and the next, which is read meanwhile.
@@ -38,6 +39,8 @@ class CropSampler:
     rng : numpy Generator
     augment : bool, default=False
         Whether crops are turned and flipped, in all eight ways.
+    variation : Variation, default=None
+        How much light and pose of the crops vary. None: not at all.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class CropSampler:
         n_channels: int,
         rng: np.random.Generator,
         augment: bool = False,
+        variation: Variation | None = None,
     ) -> None:
         self._load = load
         self._n_channels = n_channels
@@ -55,6 +59,7 @@ class CropSampler:
         self._patch_size = patch_size
         self._rng = rng
         self._augment = augment
+        self._variation = variation
         self._order: list[int] = []  # of the images to come, from the last to the first
         self._group: list[Tensor] = []
         self._members: list[int] = []
@@ -78,15 +83,27 @@ class CropSampler:
         sides = np.array([image.shape[1:] for image in self._group])
         corners = (centres - patch // 2).clip(0, sides[chosen] - patch)
         turns = self._rng.integers(8, size=n_patches) if self._augment else np.zeros(n_patches, int)
+        changes: list[Change | None] = [None] * n_patches
+        if self._variation is not None:
+            changes = [*self._variation.draw(n_patches, self._rng)]
         for start in range(0, n_patches, batch_size):
             batch = slice(start, start + batch_size)
             crops = [
-                turned(self._group[index][:, y : y + patch, x : x + patch], turn)
-                for index, (y, x), turn in zip(
-                    chosen[batch], corners[batch], turns[batch], strict=True
+                turned(self._crop(index, corner, change), turn)
+                for index, corner, change, turn in zip(
+                    chosen[batch], corners[batch], changes[batch], turns[batch], strict=True
                 )
             ]
             yield stacked(crops, self._n_channels)
+
+    def _crop(self, index: int, corner: np.ndarray, change: Change | None) -> Tensor:
+        image, patch = self._group[index], self._patch_size
+        y, x = corner.tolist()
+        if change is None:
+            return image[:, y : y + patch, x : x + patch]
+        middle = (patch - 1) / 2
+        centre, size = (y + middle, x + middle), (patch, patch)
+        return varied(image, self._n_channels, change, centre, size)
 
     def _centres(self, n_patches: int) -> tuple[np.ndarray, np.ndarray]:
         """Images (n,) of the group and pixels (n, 2) of them, all that count equally likely."""

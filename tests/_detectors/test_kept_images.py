@@ -5,12 +5,17 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from shared import CHEAPEST, cheap, texture
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_ssimae import L2AutoencoderDetector, ResidualThresholder
 from sklearn_ssimae._detectors import fit
-from sklearn_ssimae._training.division import divide
+from sklearn_ssimae._detectors.kept import KeptParts
+from sklearn_ssimae._images.collection import stack_of_images
+from sklearn_ssimae._images.values import Preparation
+from sklearn_ssimae._training.division import Part, divide
+from sklearn_ssimae._training.variation import Variation
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -126,3 +131,34 @@ def test_a_rarer_alarm_asks_for_a_higher_threshold():
         detector.fit_threshold(X, false_alarm_rate=rate).threshold_ for rate in (0.1, 0.01, 0.001)
     ]
     assert thresholds == sorted(set(thresholds))
+
+
+def test_kept_images_vary_alike_each_time_they_are_read():
+    images, _ = stack_of_images(texture(3, 40, 30))
+    prepare = Preparation((0.0, 1.0), scale=1, n_channels=1)
+    parts = [Part(0), Part(1, (slice(20, 40), slice(None))), Part(2)]
+    plain, kept = (
+        KeptParts(images, parts, prepare, variation)
+        for variation in (None, Variation(light=0.1, turn=3, zoom=0.05))
+    )
+    first, second, unchanged = (
+        [planes for _, planes in reading] for reading in (kept, kept, plain)
+    )
+    for one, other, given in zip(first, second, unchanged, strict=True):
+        assert torch.equal(one, other)
+        assert one.shape == given.shape
+        assert 0.01 < (one - given).abs().mean() < 0.3
+
+
+@pytest.mark.parametrize(
+    ("vary", "message"),
+    [
+        ({"brightness": 0.1}, "vary takes light, turn and zoom, got brightness"),
+        ({"light": 25}, r"vary\['light'\] must be a share from 0 to 0.5, got 25"),
+        ({"turn": -3}, r"vary\['turn'\] must be degrees from 0 to 45, got -3"),
+        ({"zoom": "3 %"}, r"vary\['zoom'\] must be a share from 0 to 0.5, got '3 %'"),
+    ],
+)
+def test_a_variation_that_is_none(vary, message):
+    with pytest.raises(ValueError, match=message):
+        cheap(vary=vary).fit(texture(2, 20, 20))

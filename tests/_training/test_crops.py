@@ -11,6 +11,7 @@ from shared import random_patches
 
 from sklearn_ssimae._training import crops
 from sklearn_ssimae._training.crops import CropSampler
+from sklearn_ssimae._training.variation import Variation
 
 
 def coordinates(height, width, offset=0):
@@ -43,6 +44,20 @@ def test_augmented_crops_are_turned_in_eight_ways():
     counts = [(crops[:, 0].numpy() == way).all(axis=(1, 2)).sum() for way in turned]
     assert sum(counts) == 800
     assert min(counts) > 60
+
+
+def test_the_light_of_crops_varies_by_the_seed():
+    def crops(seed):
+        rng, variation = np.random.default_rng(seed), Variation(light=0.2)
+        sampler = CropSampler(lambda i: image, 1, 16, 3, rng, variation=variation)
+        return torch.cat(list(sampler.batches(200, 8)))
+
+    image = torch.full((3, 40, 30), 0.5)
+    light = crops(0)[:, 0, 8, 8]
+    assert torch.equal(crops(0), crops(0))
+    assert not torch.equal(crops(0), crops(1))
+    assert 0.5 / 1.2 <= light.min() < 0.43
+    assert 0.58 < light.max() <= 0.5 * 1.2
 
 
 def test_crops_are_cut_from_the_images():

@@ -94,6 +94,7 @@ def test_a_resumed_fit_ends_with_the_same_model(cls, n_epochs, path, capsys):
         dict(learning_rate="constant", tol=10.0, n_iter_no_change=1, max_iter=8),
         dict(random_state=np.random.RandomState(3)),
         dict(augment=True, precision="bfloat16", scale=0.5),
+        dict(augment=True, vary={"light": 0.2, "turn": 5, "zoom": 0.1}),
     ],
 )
 def test_other_parameters(params, path):
