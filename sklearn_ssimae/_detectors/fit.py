@@ -18,7 +18,8 @@ from torch import Generator, Tensor
 
 from sklearn_ssimae._deciding.calibration import Calibration
 from sklearn_ssimae._deciding.material import share_predicted
-from sklearn_ssimae._detectors.kept import KeptParts, looks_of
+from sklearn_ssimae._detectors.decision import decide
+from sklearn_ssimae._detectors.kept import looks_of
 from sklearn_ssimae._detectors.remembering import digests_of, examples_of
 from sklearn_ssimae._detectors.trainee import Trainee
 from sklearn_ssimae._images.collection import ImageCollection
@@ -60,8 +61,6 @@ from sklearn_ssimae._training.progress import EarlyStopping, Progress
 from sklearn_ssimae._training.ranks import device_of_rank, join_ranks
 from sklearn_ssimae._training.trainer import Trainer
 
-# Images that a threshold is learnt from, at most; a random choice if there are more.
-MAX_IMAGES = 1000
 # Crops that tell whether the network beats the mean image, and that set where it starts.
 _N_PROBE = 64
 
@@ -443,40 +442,7 @@ class Fit:
             self._say(detector._calibration.rests_on)
 
     def _calibrated(self) -> Calibration:
-        detector = self.detector
-        rng = np.random.default_rng(self.seeds[1])
-        learnt = detector._uncalibrated()
-        if detector._learns_from_kept():
-            parts = self.division.kept or self.division.trained
-            if len(parts) > MAX_IMAGES:
-                chosen = np.sort(rng.choice(len(parts), MAX_IMAGES, replace=False))
-                parts = [parts[index] for index in chosen]
-            kept = KeptParts(self.images, parts, detector._preparation(), detector._variation())
-            learnt = detector._calibrated(kept, rng=rng)
-        if detector.contamination != "auto" and detector.threshold is None:
-            learnt = self._with_share_above(learnt, float(detector.contamination), rng)
-        return learnt
-
-    def _with_share_above(
-        self, learnt: Calibration, share: float, rng: np.random.Generator
-    ) -> Calibration:
-        """With the threshold above which that share of the training images lies."""
-        detector = self.detector
-        indices = np.unique([part.image for parts in self.division for part in parts])
-        if len(indices) > MAX_IMAGES:
-            indices = np.sort(rng.choice(indices, MAX_IMAGES, replace=False))
-        maker = detector._map_maker(detector._map_settings(learnt))
-        scores = detector._score_samples(self.images.take(indices), maker)
-        threshold = -float(np.percentile(scores, 100 * share))
-        return replace(
-            learnt,
-            threshold=threshold,
-            rests_on=(
-                f"threshold {threshold:.4g}: exceeded by {share:.3g} of {len(indices)} training "
-                "images"
-            ),
-            learnt_for=detector._depends_on(learnt),
-        )
+        return decide(self.detector, self.images, self.division, self.seeds[1])
 
     # Errors ---------------------------------------------------------------------------
 
