@@ -144,13 +144,13 @@ def table(categories: list[dict]) -> Iterator[list[str]]:
         n, hits = (sum(row[key] for row in rows.values()) for key in ("n", "hits"))
         said = sum(row["n"] * row["said"] for row in rows.values()) / n
         rows["all"] = {"n": n, "hits": hits, "said": said}
-        alarms = f"{category['false_alarms']} of {category['good']}"
+        alarms = f"{category['false_alarms']}/{category['good']}"
         cells = [cell(rows[name]) if name in rows else "" for name in (*names, "all")]
         yield [category["category"], *cells, alarms]
 
 
 def cell(row: dict) -> str:
-    return f"{row['hits']} of {row['n']}; {100 * row['said']:.0f} %"
+    return f"{row['hits']}/{row['n']}, {100 * row['said']:.0f} %"
 
 
 def draw(categories: list[dict]) -> None:
