@@ -175,7 +175,7 @@ class Lesson:
         config, network = learner.network_.config, learner.network_
         earlier = list(as_planes(self.examples["crops"]))
         probed, _ = split_counts(stacked(earlier, config["n_channels"]), config["n_channels"])
-        constants = learner._constants({})
+        constants = learner._training_constants()
         trainer = Trainer(
             network,
             learner._make_loss(config["n_channels"], self.device, self.generator),

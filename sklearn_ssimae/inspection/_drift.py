@@ -229,7 +229,7 @@ class DriftMonitor:
         distances = np.array([distances for _, distances in self._history])
         ax.axhspan(-2, 2, color="0.9", label="95 % of good images")
         for kind, line in zip(self._kinds, distances.T, strict=False):
-            style = {"linewidth": 0.6, "color": "0.6"}
+            style: dict[str, Any] = {"linewidth": 0.6, "color": "0.6"}
             if kind in self.moved_:
                 style = {"linewidth": 1.5, "label": _WORDS.get(kind, kind)}
             ax.plot(numbers, line, **style)
