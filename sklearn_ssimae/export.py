@@ -58,7 +58,7 @@ def to_onnx(detector: Any, path: str | os.PathLike[str], image_shape: tuple[int,
     ValueError
         When it is not fitted (NotFittedError), `image_shape` is no shape of an image, or the
         images have another number of channels than the training images, or another size than the
-        detector's region. When `min_area` is set, which no graph can hold.
+        detector's region. When `min_area` is set, or after `learn_good`: no graph can hold these.
     ImportError
         When the packages that write ONNX files are not installed: onnx and onnxscript, which
         the extra ``onnx`` installs.
@@ -119,6 +119,11 @@ def to_onnx(detector: Any, path: str | os.PathLike[str], image_shape: tuple[int,
         raise ValueError(
             f"min_area={detector.min_area} cannot be exported: an opening by area is no operation "
             "of ONNX. Set min_area=0, and leave out small regions of the masks yourself."
+        )
+    if detector.lessons_:
+        raise ValueError(
+            "A detector that was taught by learn_good cannot be exported: telling regions apart is "
+            "no operation of ONNX. Export the detector from before."
         )
     shape = _check_image_shape(image_shape)
     onnx = _import_onnx()

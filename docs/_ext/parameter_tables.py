@@ -35,7 +35,7 @@ GROUPS = {
     ),
     "The map": ("stride", "aggregate", "residual", "smoothing", "opening_diameter", "min_area"),
     "Decisions": ("contamination", "threshold"),
-    "Running": ("device", "precision", "store_examples", "verbose"),
+    "Running": ("device", "precision", "verbose"),
 }
 
 

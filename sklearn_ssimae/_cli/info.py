@@ -80,13 +80,12 @@ def describe_region(region: np.ndarray) -> str:
 
 
 def describe_lesson(lesson: dict[str, Any]) -> str:
-    """When, how many images, and what became of the threshold."""
-    n_images, n_kept = lesson["n_images"], lesson["n_kept"]
+    """When, and of how many images."""
+    n_images = lesson["n_images"]
     images = "1 further good image" if n_images == 1 else f"{n_images} further good images"
     return (
-        f"{lesson['time']}, {images}, {n_kept} of them kept from training, of "
-        f"which {lesson['n_kept_above']} still raise an alarm; threshold "
-        f"{lesson['threshold_before']:.6g} -> {lesson['threshold_after']:.6g}"
+        f"{lesson['time']}, {images}, {lesson['n_alarms']} of them alarms with "
+        f"{lesson['n_regions']} regions; {lesson['n_alike']} alarms are like the others"
     )
 
 

@@ -24,7 +24,7 @@ from sklearn_ssimae._writing import sha256_of
 
 
 def run(options: Namespace) -> int:
-    """Learn the images that are good by verdict, and store the detector anew."""
+    """Teach the images that are good by verdict, and store the detector anew."""
     if options.output.exists() and options.output.samefile(options.detector):
         raise ValueError(
             f"-o must name another file than {str(options.detector)!r}, which is how to undo it."
@@ -44,16 +44,17 @@ def run(options: Namespace) -> int:
             f"There is nothing to learn: {len(good)} images are good by verdict in "
             f"{str(options.verdicts)!r}, and the detector calls none of them a defect."
         )
-    found, before = _called(detector, defects), threshold_of(detector)
-    basis_before = detector.threshold_basis_
+    found = _called(detector, defects)
     with saving(options.output) as save:
         detector.learn_good(alarms)
         save(detector)
-    print(f"{options.output}: threshold {before} -> {threshold_of(detector)}")
-    print(f"before: {basis_before}")
-    print(f"now: {detector.threshold_basis_}")
+    lesson = detector.lessons_[-1]
     n_left = int(_called(detector, alarms).sum())
-    print(f"false alarms: {len(alarms)} taught, {len(alarms) - n_left} of them are gone")
+    print(f"{options.output}: {len(alarms)} false alarms taught, {len(alarms) - n_left} are gone")
+    print(
+        f"of further ones of the kind, about {lesson['n_alike']} of {lesson['n_alarms']} would be "
+        f"gone; the threshold is {threshold_of(detector)} as before"
+    )
     _tell_of_defects(defects, found, _called(detector, defects))
     print(f"next: ssimae inspect {shlex.quote(str(options.output))} FOLDER -o OUT --report")
     print(f"to undo: go on with {options.detector}")

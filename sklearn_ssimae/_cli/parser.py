@@ -284,11 +284,11 @@ def _add_learn(commands: Any) -> None:
         commands,
         "learn",
         "learn from verdicts that were given in a report",
-        "False alarms, which are good by\nverdict and which the detector calls defects, are learnt "
-        "briefly among crops that the detector\nkeeps of its earlier images; then the threshold "
-        "is learnt anew. Images that are defects by\nverdict are not learnt: it is told if one "
-        "that was found is not found any more. Skipped ones\nare ignored. The old file stays as "
-        "it is: go on with it to undo the lesson.",
+        "Of images that are good by\nverdict and that the detector calls defects, the regions are "
+        "remembered by their size, shape\nand height. Regions like them raise no alarm any more. "
+        "Images that are defects by verdict\nare not learnt: it is told if one that was found is "
+        "not found any more. Skipped ones are\nignored. The old file stays as it is: use it to "
+        "undo the lesson.",
         "  ssimae inspect detector.skops photos/monday -o monday --report\n"
         "  ssimae learn detector.skops verdicts.csv -o taught.skops",
     )

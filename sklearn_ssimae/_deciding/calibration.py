@@ -23,6 +23,7 @@ from sklearn_ssimae._deciding.material import Material
 from sklearn_ssimae._maps.counting import resized_counts, unknown
 from sklearn_ssimae._maps.filters import resize
 from sklearn_ssimae._maps.good import GoodMaterial
+from sklearn_ssimae._maps.harmless import Harmless
 from sklearn_ssimae._maps.making import MapMaker
 from sklearn_ssimae._maps.settings import MapSettings
 from sklearn_ssimae.datasets._drawing import MIN_SIDE
@@ -86,9 +87,10 @@ class Calibration:
     def to_dict(self) -> dict[str, Any]:
         """Numbers, strings and arrays alone: no name of a private class is stored."""
         good = self.settings.good
-        stored = asdict(replace(self, settings=replace(self.settings, good=None)))
+        stored = asdict(replace(self, settings=replace(self.settings, good=None, harmless=())))
         stored["material"] = None if self.material is None else self.material._asdict()
         stored["settings"]["good"] = None if good is None else good.to_dict()
+        stored["settings"]["harmless"] = [kind.to_dict() for kind in self.settings.harmless]
         return stored
 
     @classmethod
@@ -97,6 +99,7 @@ class Calibration:
         settings = dict(stored["settings"])
         if settings["good"] is not None:
             settings["good"] = GoodMaterial.from_dict(settings["good"])
+        settings["harmless"] = tuple(map(Harmless.from_dict, settings["harmless"]))
         levels = None if stored["levels"] is None else GoodLevels(**stored["levels"])
         material = None if stored["material"] is None else Material(**stored["material"])
         looks = None if stored["looks"] is None else GoodLooks(**stored["looks"])
@@ -210,36 +213,6 @@ def calibrate(
     )
 
 
-def maxima_of(
-    maker: MapMaker, kept: KeptImages, good: GoodMaterial | None = None
-) -> list[GoodMaxima]:
-    """Those of kept images of which some counts; of maps relative to `good`."""
-    maxima = (_good_maxima(maker, good, kept_map) for kept_map in _smooth_maps(maker, kept))
-    return [largest for largest in maxima if largest is not None]
-
-
-def taught(
-    before: Calibration, changes: np.ndarray, rate: float, *, logarithmic: bool
-) -> Calibration:
-    """After the network has learnt from further good images; maps stay relative to the same.
-
-    Parameters
-    ----------
-    before : Calibration
-        With levels.
-    changes : ndarray of shape (k,)
-        What became of earlier kept images; see `GoodLevels.moved`.
-    rate : float
-        Of false alarms.
-    logarithmic : bool
-        Whether maps are logarithms.
-    """
-    assert before.levels is not None
-    levels = before.levels.moved(changes, logarithmic=logarithmic)
-    threshold = levels.threshold(rate)
-    return replace(before, threshold=threshold.value, rests_on=str(threshold), levels=levels)
-
-
 def _smooth_maps(maker: MapMaker, kept: KeptImages) -> Iterator[KeptMap]:
     for (image, counts), planes, values in maker.reconstruct(maker.split(iter(kept))):
         residual = maker.compare(planes[None], values[None])
@@ -272,5 +245,5 @@ def _good_maxima(
         finished, counts = resize(finished, kept.size), resized_counts(counts[None], kept.size)
     else:
         finished, counts = finished[:, *kept.box], counts[None, *kept.box]
-    found = finisher.without_small_regions(finished[0].cpu().numpy(), share=kept.share)
+    found = finisher.without_some_regions(finished[0].cpu().numpy(), share=kept.share)
     return GoodMaxima.of(np.where(counts[0].cpu().numpy(), found, np.nan))

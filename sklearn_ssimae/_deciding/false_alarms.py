@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -149,26 +149,6 @@ class GoodLevels:
             np.array([image.largest for image in images]),
             np.zeros(len(images)) if n_pixels is None else np.log(n_pixels / sizes),
             math.sqrt(variance) / _DEVIATION,
-        )
-
-    def moved(self, changes: np.ndarray, *, logarithmic: bool) -> GoodLevels:
-        """After a change of the network, by which largest residuals of some of the images changed.
-
-        Parameters
-        ----------
-        changes : ndarray of shape (k,)
-            Differences of logarithms, in the order of the images if there are as many; of maps that
-            are logarithms, differences. Images are given them by turns.
-        logarithmic : bool
-            Whether maps are logarithms.
-        """
-        each = np.resize(changes, len(self.largest))
-        if logarithmic:
-            return replace(self, largest=self.largest + each)
-        return replace(
-            self,
-            largest=self.largest * np.exp(each),
-            block_scale=self.block_scale * math.exp(changes.mean()),
         )
 
     def threshold(self, rate: float) -> Threshold:

@@ -28,7 +28,6 @@ from torch import Generator, Tensor
 from sklearn_ssimae._deciding.calibration import Calibration
 from sklearn_ssimae._deciding.false_alarms import FALSE_ALARM_RATE
 from sklearn_ssimae._detectors.dask_arrays import in_memory, lazy_on_dask
-from sklearn_ssimae._detectors.deciding import Deciding
 from sklearn_ssimae._detectors.docs import DOC_LINK_TEMPLATE
 from sklearn_ssimae._detectors.fit import Fit
 from sklearn_ssimae._detectors.framing import FramesOfRows, framed
@@ -53,7 +52,6 @@ from sklearn_ssimae._version import __version__
 @dataclass(kw_only=True, eq=False, repr=False)
 class BaseDetector(
     Inputs,
-    Deciding,
     LearnsGood,
     CallbackSupportMixin,
     NamesOfPixels,
@@ -436,7 +434,7 @@ class BaseDetector(
             counts = given.counts
             inside = None if counts is None else torch.from_numpy(counts).to(full.device)
             residual = blank(full, inside, logarithmic=logarithmic)[0].cpu().numpy()
-            residual = maker.without_small_regions(residual, threshold=threshold)
+            residual = maker.without_some_regions(residual, threshold=threshold)
             yield given, residual.astype(output_dtype(given.image), copy=False), values
 
     # scikit-learn -------------------------------------------------------------------------

@@ -91,6 +91,7 @@ class Deciding(Parameters):
             constants=self._constants(chosen.constants if chosen else {}),
             opening_diameter=self.opening_diameter,
             min_area=self.min_area,
+            harmless=chosen.harmless if chosen else (),
         )
 
     def _calibrated(

@@ -116,9 +116,6 @@ COMMON_PARAMETERS = """\
         File to which fit writes its state after each epoch. After a crash the same fit continues
         from it; it is removed when fit is done. An existing folder: it gets a file for each
         combination of parameters and data, as searches need. None for no checkpoint.
-    store_examples : bool, default=True
-        Whether the detector keeps crops of its good images, at most 3 MB, among which
-        :meth:`learn_good` learns further ones. False: its file holds no part of an image.
     verbose : int, default=0
         1 prints a line an epoch (loss, speed, time left), and what map and threshold rest on.
     random_state : int, RandomState or None, default=None
@@ -163,8 +160,8 @@ COMMON_ATTRIBUTES = """\
         or of their strips, were kept from training, ``"n_kept"``; ``"first_shape"`` (h, w, c).
     lessons_ : list of dict
         A dict for each call of :meth:`learn_good` since the fit: ``"time"`` (UTC), ``"n_images"``,
-        ``"n_kept"`` of them not learnt from, ``"n_kept_above"`` of these called defects all the
-        same, ``"threshold_before"`` and ``"threshold_after"``.
+        ``"n_alarms"`` of them, ``"n_regions"`` in these, and ``"n_alike"``: alarms that would be
+        gone if they had not been taught themselves.
     data_range_ : (float, float)
         Values that are mapped to 0 and 1.
     region_ : bool ndarray of shape (h, w) or None

@@ -20,7 +20,6 @@ from sklearn_ssimae._deciding.calibration import Calibration
 from sklearn_ssimae._deciding.material import share_predicted
 from sklearn_ssimae._detectors.decision import decide
 from sklearn_ssimae._detectors.kept import looks_of
-from sklearn_ssimae._detectors.remembering import digests_of, examples_of
 from sklearn_ssimae._detectors.trainee import Trainee
 from sklearn_ssimae._images.collection import ImageCollection
 from sklearn_ssimae._images.labels import good_images_of
@@ -61,6 +60,8 @@ from sklearn_ssimae._training.progress import EarlyStopping, Progress
 from sklearn_ssimae._training.ranks import device_of_rank, join_ranks
 from sklearn_ssimae._training.trainer import Trainer
 
+# Images that are remembered as trained on, at most.
+_MAX_REMEMBERED = 1000
 # Crops that tell whether the network beats the mean image, and that set where it starts.
 _N_PROBE = 64
 
@@ -104,7 +105,6 @@ class Fit:
                     self._begin()
                     self._resume()
                     self._train()
-                    self._store_examples()
                 self._decide()
                 if not self.was_interrupted:
                     self.checkpoint.remove()
@@ -170,18 +170,14 @@ class Fit:
         # With a seed in random_state, every continuation would draw the same crops.
         self.generator = Generator().manual_seed(self.seeds[0] + n_epochs_before)
         detector.loss_curve_ = list(detector.loss_curve_) if self.continues else []
+        detector.lessons_ = []  # they were about the map that was
         if not self.continues:
-            detector.lessons_, detector._examples = [], None
             detector.data_range_ = resolve_data_range(detector.data_range, images)
             detector.region_ = read_region(detector.region)
             detector._n_channels = self.n_channels
             detector._seed_of_kept = self.seeds[1]
         self.division = self._divide()
-        detector._trained_digests = digests_of(
-            images,
-            self.division.trained,
-            detector._trained_digests if self.continues else None,
-        )
+        detector._trained_digests = self._digests_of_trained()
         detector.trained_on_ = {
             "n_images": len({part.image for parts in self.division for part in parts}),
             "n_kept": len(self.division.kept),
@@ -232,6 +228,14 @@ class Fit:
                 stacklevel=2,
             )
         return division
+
+    def _digests_of_trained(self) -> np.ndarray:
+        """Short digests of images that are trained on, in this fit or in those it goes on from."""
+        images = sorted({part.image for part in self.division.trained})[:_MAX_REMEMBERED]
+        digests = self.images.short_digests(images)
+        if self.continues:
+            digests = np.union1d(digests, self.detector._trained_digests)[:_MAX_REMEMBERED]
+        return digests
 
     def _begin(self) -> None:
         """Network, loss and optimizer as they are before the first step."""
@@ -416,17 +420,6 @@ class Fit:
         if self.detector.verbose and self.ranks.is_first:
             print(message, flush=True)
 
-    def _store_examples(self) -> None:
-        """For `learn_good`."""
-        parts = self.division.kept or self.division.trained
-        self.detector._examples = examples_of(
-            self.detector,
-            self.sampler,
-            self.images,
-            parts if self.detector._learns_from_kept() else [],
-            np.random.default_rng(self.seeds[1]),
-        )
-
     # Decide ---------------------------------------------------------------------------
 
     def _decide(self) -> None:
@@ -484,7 +477,7 @@ def _fitted_state(detector: Trainee) -> dict[str, Any]:
         name: value
         for name, value in vars(detector).items()
         if name.endswith("_")
-        or name in ("_calibration", "_n_channels", "_seed_of_kept", "_trained_digests", "_examples")
+        or name in ("_calibration", "_n_channels", "_seed_of_kept", "_trained_digests")
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from torch import Tensor
@@ -12,7 +12,6 @@ from sklearn_ssimae._deciding.looks import MAX_LOOKED_AT, GoodLooks
 from sklearn_ssimae._images.collection import ImageCollection
 from sklearn_ssimae._images.values import Preparation
 from sklearn_ssimae._training.division import Division, Part
-from sklearn_ssimae._training.examples import as_planes
 from sklearn_ssimae._training.variation import Variation, varied
 
 
@@ -75,30 +74,6 @@ class KeptParts:
             return None
         sizes = [self.prepare.of(self.images, part.image)[0].numel() for part in self.parts]
         return float(np.mean(sizes))
-
-
-class KeptWindows:
-    """Windows of kept images, as they are stored, which are judged as images of their own.
-
-    Parameters
-    ----------
-    stored : sequence of arrays
-        As of `stored_windows`.
-    """
-
-    def __init__(self, stored: Sequence[np.ndarray]) -> None:
-        self.stored = stored
-
-    def __len__(self) -> int:
-        return len(self.stored)
-
-    def __iter__(self) -> Iterator[tuple[Kept, Tensor]]:
-        for window in self.stored:
-            height, width = window.shape[1:]
-            yield Kept((height, width)), as_planes(window)
-
-    def n_pixels(self) -> float | None:
-        return None
 
 
 def looks_of(

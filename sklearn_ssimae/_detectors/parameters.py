@@ -18,7 +18,6 @@ from sklearn_ssimae._images.collection import Kind
 from sklearn_ssimae._images.values import DataRange
 from sklearn_ssimae._maps.good import GoodMaterial
 from sklearn_ssimae._networks.autoencoders import REDUCTION, PatchNetwork
-from sklearn_ssimae._training.examples import Examples
 from sklearn_ssimae._training.variation import Variation
 
 
@@ -59,7 +58,6 @@ class Parameters:
     precision: str = "float32"
     warm_start: bool = False
     checkpoint: str | PathLike[str] | None = None
-    store_examples: bool = True
     verbose: int = 0
     random_state: Any = None
 
@@ -74,7 +72,6 @@ class Parameters:
     _n_channels: int = field(init=False)
     _seed_of_kept: int = field(init=False)
     _trained_digests: np.ndarray = field(init=False)
-    _examples: Examples | None = field(init=False)
     lessons_: list[dict[str, Any]] = field(init=False)
     _calibration: Calibration = field(init=False)
 
@@ -111,7 +108,6 @@ class Parameters:
         "precision": [StrOptions({"float32", "bfloat16"})],
         "warm_start": ["boolean"],
         "checkpoint": [str, PathLike, None],
-        "store_examples": ["boolean"],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
     }

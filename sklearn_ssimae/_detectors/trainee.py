@@ -15,7 +15,6 @@ from sklearn_ssimae._images.values import DataRange, Preparation
 from sklearn_ssimae._maps.making import Comparison, MapMaker
 from sklearn_ssimae._maps.settings import MapSettings
 from sklearn_ssimae._networks.autoencoders import PatchNetwork
-from sklearn_ssimae._training.examples import Examples
 from sklearn_ssimae._training.trainer import Loss
 from sklearn_ssimae._training.variation import Variation
 
@@ -43,7 +42,6 @@ class Trainee(Protocol):
     warm_start: bool
     checkpoint: Any
     residual: str
-    store_examples: bool
     verbose: int
     random_state: Any
 
@@ -56,7 +54,6 @@ class Trainee(Protocol):
     _n_channels: int
     _seed_of_kept: int
     _trained_digests: np.ndarray
-    _examples: Examples | None
     lessons_: list[dict[str, Any]]
     _calibration: Calibration
 

@@ -193,18 +193,22 @@ class MapMaker:
             found = self.finish(residuals, counts)[0]
             yield tag, values, found
 
-    def without_small_regions(
+    def without_some_regions(
         self, residual: np.ndarray, *, threshold: float = math.inf, share: float = 1.0
     ) -> np.ndarray:
-        """A finished map (h, w), at the size of its image, without regions below `min_area`.
+        """A finished map (h, w), at the size of its image, without regions that do not count.
 
-        Above `threshold`, and above what 19 in 20 pixels of good material show if that is less.
+        Those below `min_area`: above `threshold`, and above what 19 in 20 pixels of good material
+        show if that is less. And those like what people called good.
         `share` is the area of the map's pixels in those of the image.
         """
         floor = -math.inf
         if self.settings.good is not None:
             floor = float(np.fmin(0.0 if self.comparison.gives_logarithms else 1.0, threshold))
-        return without_small_regions(residual, self.settings.min_area / share, floor)
+        residual = without_small_regions(residual, self.settings.min_area / share, floor)
+        for kind in self.settings.harmless:
+            residual = kind.lowered(residual)
+        return residual
 
     def split(
         self, images: Iterable[tuple[Tag, Tensor]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sklearn_ssimae._maps.good import GoodMaterial
+from sklearn_ssimae._maps.harmless import Harmless
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class MapSettings:
         Diameter in pixels of the disk of the opening; None for none.
     min_area : float
         Pixels of an image, at its own size, of the smallest region that counts; 0 for none.
+    harmless : tuple of Harmless
+        Kinds of regions that people called good, lesson by lesson.
     """
 
     stride: int
@@ -33,3 +36,4 @@ class MapSettings:
     good: GoodMaterial | None = None
     opening_diameter: int | None = None
     min_area: float = 0
+    harmless: tuple[Harmless, ...] = ()

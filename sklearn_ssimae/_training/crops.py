@@ -88,13 +88,14 @@ class CropSampler:
             changes = [*self._variation.draw(n_patches, self._rng)]
         for start in range(0, n_patches, batch_size):
             batch = slice(start, start + batch_size)
-            crops = [
-                turned(self._crop(index, corner, change), turn)
-                for index, corner, change, turn in zip(
-                    chosen[batch], corners[batch], changes[batch], turns[batch], strict=True
-                )
-            ]
-            yield stacked(crops, self._n_channels)
+            yield self._stack(
+                [
+                    _turned(self._crop(index, corner, change), turn)
+                    for index, corner, change, turn in zip(
+                        chosen[batch], corners[batch], changes[batch], turns[batch], strict=True
+                    )
+                ]
+            )
 
     def _crop(self, index: int, corner: np.ndarray, change: Change | None) -> Tensor:
         image, patch = self._group[index], self._patch_size
@@ -135,6 +136,16 @@ class CropSampler:
         if len(image) == self._n_channels:
             return None
         return np.flatnonzero(image[-1].numpy())
+
+    def _stack(self, crops: list[Tensor]) -> Tensor:
+        if any(len(crop) > self._n_channels for crop in crops):
+            crops = [
+                crop
+                if len(crop) > self._n_channels
+                else torch.cat([crop, torch.ones_like(crop[:1])])
+                for crop in crops
+            ]
+        return torch.stack(crops)
 
     def _read_group(self, most: int) -> Reading:
         """Begin to read what comes next in the order, which the reading does not touch."""
@@ -193,17 +204,7 @@ class CropSampler:
         ]
 
 
-def stacked(crops: list[Tensor], n_channels: int) -> Tensor:
-    """Crops (c, p, p) as one tensor, with what counts of each if any does not count as a whole."""
-    if any(len(crop) > n_channels for crop in crops):
-        crops = [
-            crop if len(crop) > n_channels else torch.cat([crop, torch.ones_like(crop[:1])])
-            for crop in crops
-        ]
-    return torch.stack(crops)
-
-
-def turned(crop: Tensor, turn: int) -> Tensor:
+def _turned(crop: Tensor, turn: int) -> Tensor:
     """One of the eight symmetries of a square crop (c, p, p)."""
     rotated = torch.rot90(crop, int(turn) % 4, dims=(1, 2))
     return rotated.flip(2) if turn >= 4 else rotated

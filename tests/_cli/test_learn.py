@@ -9,7 +9,6 @@ import pytest
 from shared_cli import files_in, load
 
 from sklearn_ssimae import SSIMAutoencoderDetector
-from sklearn_ssimae._detectors import learning
 from sklearn_ssimae.datasets import list_images
 
 # As the report writes it.
@@ -17,11 +16,6 @@ COLUMNS = (
     *("path", "verdict", "region", "x", "y", "width", "height", "score", "label", "threshold"),
     *("sha256", "bytes", "report", "detector", "detector_sha256", "detector_threshold"),
 )
-
-
-@pytest.fixture(autouse=True)
-def few_steps(monkeypatch):
-    monkeypatch.setattr(learning, "_N_STEPS", 2)
 
 
 @pytest.fixture
@@ -74,21 +68,20 @@ def test_learns(ssimae, images, write, detector_file, tmp_path):
     assert (outcome.status, outcome.errors) == (0, "")
     taught = load(new)
     (lesson,) = taught.lessons_
-    assert (lesson["n_images"], lesson["n_kept"]) == (1, 0)
-    threshold = load(detector_file).threshold_
+    assert (lesson["n_images"], lesson["n_alarms"], lesson["n_alike"]) == (1, 1, 0)
+    threshold = f"{load(detector_file).threshold_:.6g}"
     called = taught.predict(images[:2]) == -1
     assert outcome.output.splitlines() == [
-        f"{new}: threshold {threshold:.6g} -> {taught.threshold_:.6g}",
-        "before: set by the parameter threshold, not learnt",
-        "now: set by the parameter threshold, not learnt",
-        f"false alarms: 1 taught, {1 - called[0]} of them are gone",
+        f"{new}: 1 false alarms taught, 1 are gone",
+        f"of further ones of the kind, about 0 of 1 would be gone; the threshold is {threshold} as "
+        "before",
         f"defects by verdict: 1 of 1 found before, {int(called[1])} now",
         f"next: ssimae inspect {new} FOLDER -o OUT --report",
         f"to undo: go on with {detector_file}",
     ]
     assert detector_file.read_bytes() == before
     info = ssimae("info", new).output
-    assert f"{'learnt:':<12} {lesson['time']}, 1 further good image, 0 of them kept" in info
+    assert f"{'learnt:':<12} {lesson['time']}, 1 further good image, 1 of them alarms" in info
     assert info.count("learnt:") == 1
     assert "learnt:" not in ssimae("info", detector_file).output
 
@@ -98,13 +91,14 @@ def test_a_defect_that_is_not_found_any_more(
 ):
     def learn_good(self, X):
         assert list(X) == images[:1]
+        self.lessons_ = [{"n_alike": 0, "n_alarms": 1}]
         return self.set_params(threshold=1e9)
 
     monkeypatch.setattr(SSIMAutoencoderDetector, "learn_good", learn_good)
     verdicts = write((images[0], "good"), (images[1], "defect"))
     outcome = ssimae("learn", detector_file, verdicts, "-o", tmp_path / "new.skops")
     assert outcome.status == 0
-    assert "false alarms: 1 taught, 1 of them are gone" in outcome.output
+    assert "1 false alarms taught, 1 are gone" in outcome.output
     assert "defects by verdict: 1 of 1 found before, 0 now" in outcome.output
     assert (
         f"of the defects that were found, 1 are not found any more: {images[1]}." in outcome.errors
