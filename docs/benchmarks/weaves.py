@@ -2,7 +2,7 @@
 
 Trains the four detectors on the three weaves of `make_fabric`, with the settings of
 `examples/fabric.py` and seed 0, and counts the images that `predict` calls defective: those with
-a fault, by the kind of fault, and the good ones::
+a fault, by the kind of fault, how many of these have a marked pixel on it, and the good ones::
 
     python docs/benchmarks/weaves.py
 
@@ -53,11 +53,18 @@ def measure(name, weave, parameters):
     marked = np.array([residual.max() > detector.threshold_ for residual in maps])
     found, kinds = marked[: len(faulty.kinds)], np.array(faulty.kinds)
     masks = np.concatenate([faulty.masks, np.zeros(good.shape, dtype=bool)])
+    located = np.array(
+        [
+            (residual[mask] > detector.threshold_).any()
+            for residual, mask in zip(maps[: len(kinds)], faulty.masks, strict=True)
+        ]
+    )
     return {
         "detector": name,
         "weave": weave,
         "pixel_roc_auc": round(pixel_roc_auc_score(masks, maps), 4),
         "found": {kind: int(found[kinds == kind].sum()) for kind in dict.fromkeys(faulty.kinds)},
+        "located": {kind: int(located[kinds == kind].sum()) for kind in dict.fromkeys(faulty.kinds)},
         "of_each": N_OF_KIND,
         "false_alarms": int(marked[len(faulty.kinds) :].sum()),
         "good": N_GOOD,
