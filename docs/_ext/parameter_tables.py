@@ -26,14 +26,28 @@ GROUPS = {
     "Start here": ("scale", "patch_size", "latent_dim", "max_iter", "random_state"),
     "The data": ("region", "image_shape", "data_range", "augment", "vary", "validation_fraction"),
     "The network and its loss": (
-        *("window_size", "window", "sigma", "c1", "c2", "alpha", "beta", "gamma"),
+        *(
+            "window_size",
+            "window",
+            "sigma",
+            "c1",
+            "c2",
+            "alpha",
+            "beta",
+            "gamma",
+            "map_window_size",
+            "map_blur",
+        ),
         *("n_latent_samples", "kl_weight", "feature_weight", "feature_extractor"),
     ),
     "Training": (
         *("n_patches", "batch_size", "learning_rate_init", "learning_rate", "weight_decay"),
         *("tol", "n_iter_no_change", "warm_start", "checkpoint"),
     ),
-    "The map": ("stride", "aggregate", "residual", "smoothing", "opening_diameter", "min_area"),
+    "The map": (
+        *("stride", "aggregate", "residual", "smoothing", "map_window_size", "map_blur"),
+        *("opening_diameter", "min_area"),
+    ),
     "Decisions": ("contamination", "threshold"),
     "Running": ("device", "precision", "verbose"),
 }

@@ -64,7 +64,9 @@ def measure(name, weave, parameters):
         "weave": weave,
         "pixel_roc_auc": round(pixel_roc_auc_score(masks, maps), 4),
         "found": {kind: int(found[kinds == kind].sum()) for kind in dict.fromkeys(faulty.kinds)},
-        "located": {kind: int(located[kinds == kind].sum()) for kind in dict.fromkeys(faulty.kinds)},
+        "located": {
+            kind: int(located[kinds == kind].sum()) for kind in dict.fromkeys(faulty.kinds)
+        },
         "of_each": N_OF_KIND,
         "false_alarms": int(marked[len(faulty.kinds) :].sum()),
         "good": N_GOOD,

@@ -58,9 +58,9 @@ class SSIMAutoencoderDetector(BaseDetector):
         Side of the map's window in pixels; odd. "auto": `window_size`, or 5 where that is
         better for grain of which the network redraws less than 0.8 of the local contrast.
     map_blur : float or "auto", default="auto"
-        σ in pixels of the Gaussian that an image and its reconstruction are blurred with before
-        the map compares them, so that finer grain does not count; 0 for none. "auto": 0, or a
-        32nd of `patch_size` where that is better for such grain.
+        How far an image and its reconstruction are blurred before the map compares them, so that
+        finer grain does not count: σ of a Gaussian in pixels, 0 for none. "auto": 0, or a 32nd of
+        `patch_size` where that is better for such grain.
 
     Attributes
     ----------
