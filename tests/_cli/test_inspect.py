@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from shared_cli import files_in
 
-from sklearn_ssimae import SSIMAutoencoderDetector
-from sklearn_ssimae._cli import arrivals, results
+from sklearn_ssimae._cli import arrivals, inspect, results
 from sklearn_ssimae.datasets import list_images
 from sklearn_ssimae.inspection import write_report
 from sklearn_ssimae.inspection._report import Seen
@@ -151,13 +150,13 @@ def test_an_image_that_cannot_be_inspected(ssimae, detector_file, photos, tmp_pa
 
 def test_memory_is_that_of_a_few_images(ssimae, photos, detector_file, tmp_path, monkeypatch):
     lengths = []
-    transform = SSIMAutoencoderDetector.transform
+    see = inspect.see
 
-    def spy(self, X):
-        lengths.append(len(X))
-        return transform(self, X)
+    def spy(detector, images):
+        lengths.append(len(images))
+        return see(detector, images)
 
-    monkeypatch.setattr(SSIMAutoencoderDetector, "transform", spy)
+    monkeypatch.setattr(inspect, "see", spy)
     folder = tmp_path / "images"
     folder.mkdir()
     for index in range(20):

@@ -457,8 +457,9 @@ def test_partial_fit_continues(cls):
 
 def test_verbose(cls, capsys):
     cheap(cls, verbose=1).fit(texture(2, 20, 20))
-    *lines, choice, last = capsys.readouterr().out.splitlines()
+    *lines, material, choice, last = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
+    assert material.startswith("material: ")
     assert choice.startswith("map: smoothing ")
     assert "8 kinds of drawn defects" in choice
     assert last.startswith("threshold ")

@@ -118,7 +118,8 @@ def test_a_file_names_public_classes_alone(fitted):
 
 def test_size_of_the_file(fitted):
     weights = sum(tensor.nbytes for tensor in fitted.network_.state_dict().values())
-    most = 1.1 * weights + 10_000  # and what the calibration holds, however small the network
+    # And what the calibration holds, however small the network: of good images' looks a spectrum.
+    most = 1.1 * weights + 110_000
     assert weights < len(dumps(fitted)) < most
     assert weights < len(skops.io.dumps(fitted)) < most
 
