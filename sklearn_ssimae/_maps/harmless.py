@@ -44,7 +44,7 @@ class Harmless:
         """Distance from a taught region within which others are alike."""
         if len(self.regions) < 2:
             return _ALIKE[0]
-        nearest = KDTree(self.regions).query(self.regions, 2)[0][:, 1]
+        nearest = np.asarray(KDTree(self.regions).query(self.regions, 2)[0])[:, 1]
         return float(np.clip(_AS_NEAR * np.quantile(nearest, _NEAR), *_ALIKE))
 
     def are_alike(self, regions: np.ndarray) -> np.ndarray:
