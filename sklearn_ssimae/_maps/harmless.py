@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -19,6 +20,8 @@ _VALUES_WEIGH = 2.0
 _NEAR, _AS_NEAR = 0.8, 1.5
 # Distance of regions that are alike: at least, which also holds for a single one, and at most.
 _ALIKE = 0.25, 0.6
+# Defects that are found and may be taken for harmless, at most.
+_MAY_BE_LOST = 0.02
 
 
 class Harmless:
@@ -30,22 +33,45 @@ class Harmless:
         Map value above which regions are looked at: the threshold when they were taught.
     regions : array of shape (n, 6)
         What the taught ones are known by: logarithms of area, axes, box, peak and mean.
+    radius : float
+        Distance from a taught region within which others are alike.
     logarithmic : bool
         Whether maps are logarithms.
     """
 
-    def __init__(self, level: float, regions: np.ndarray, *, logarithmic: bool) -> None:
+    def __init__(
+        self, level: float, regions: np.ndarray, *, radius: float, logarithmic: bool
+    ) -> None:
         self.level = float(level)
         self.regions = np.array(regions, dtype=np.float64)
+        self.radius = float(radius)
         self.logarithmic = bool(logarithmic)
 
-    @property
-    def radius(self) -> float:
-        """Distance from a taught region within which others are alike."""
-        if len(self.regions) < 2:
-            return _ALIKE[0]
-        nearest = np.asarray(KDTree(self.regions).query(self.regions, 2)[0])[:, 1]
-        return float(np.clip(_AS_NEAR * np.quantile(nearest, _NEAR), *_ALIKE))
+    @classmethod
+    def of(
+        cls,
+        level: float,
+        regions: np.ndarray,
+        defects: Sequence[np.ndarray] = (),
+        *,
+        logarithmic: bool,
+    ) -> Self:
+        """Of regions (n, 6), alike as far as they are among themselves.
+
+        `defects` are the regions (k, 6) of defects that must still be found: of 50, at most one
+        may be like the taught regions in all of its own.
+        """
+        radius = _ALIKE[0]
+        if len(regions) > 1:
+            nearest = np.asarray(KDTree(regions).query(regions, 2)[0])[:, 1]
+            radius = float(np.clip(_AS_NEAR * np.quantile(nearest, _NEAR), *_ALIKE))
+        if len(defects):
+            tree = KDTree(regions)
+            distances = np.sort([np.max(tree.query(defect)[0]) for defect in defects])
+            # Just below that of the first defect too many.
+            safe = np.nextafter(distances[int(_MAY_BE_LOST * len(distances))], 0)
+            radius = min(radius, float(safe))
+        return cls(level, regions, radius=radius, logarithmic=logarithmic)
 
     def are_alike(self, regions: np.ndarray) -> np.ndarray:
         """Which regions (m, 6) are like one of the taught ones."""

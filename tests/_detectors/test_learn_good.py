@@ -81,7 +81,8 @@ def test_logarithms_are_compared_by_difference():
 
 
 def test_regions_that_are_alike_are_lowered_to_the_level_and_no_others():
-    kind = Harmless(1.0, regions_of(bar(5, 5, 4, 20), 1.0, logarithmic=False)[1], logarithmic=False)
+    regions = regions_of(bar(5, 5, 4, 20), 1.0, logarithmic=False)[1]
+    kind = Harmless.of(1.0, regions, logarithmic=False)
     both = np.maximum(bar(30, 20, 4, 20), bar(5, 40, 15, 15))
     lowered = kind.lowered(both)
     assert_array_equal(lowered > 1.0, bar(5, 40, 15, 15) > 1.0)
@@ -93,7 +94,7 @@ def test_what_is_alike_follows_what_was_taught():
     """Bars of many lengths let more pass than bars of one, within bounds."""
     lengths = {"one": [20, 20, 20], "many": [14, 18, 23, 30]}
     radii = {
-        name: Harmless(
+        name: Harmless.of(
             1.0,
             np.concatenate(
                 [regions_of(bar(5, 5, 4, n), 1.0, logarithmic=False)[1] for n in several]
@@ -103,6 +104,16 @@ def test_what_is_alike_follows_what_was_taught():
         for name, several in lengths.items()
     }
     assert 0.25 == radii["one"] < radii["many"] <= 0.6
+
+
+def test_what_is_alike_leaves_defects_alone():
+    """Of a hundred defects two may be like the taught region, the third may not."""
+    taught = regions_of(bar(5, 5, 4, 20), 1.0, logarithmic=False)[1]
+    defects = [taught + shift for shift in (0.01, 0.02, 0.03)] + [taught + 9] * 97
+    kind = Harmless.of(1.0, taught, defects, logarithmic=False)
+    assert [kind.are_alike(defect)[0] for defect in defects[:4]] == [True, True, False, False]
+    assert kind.are_alike(taught).all()
+    assert Harmless.of(1.0, taught, defects[3:], logarithmic=False).radius == 0.25
 
 
 # The lesson ---------------------------------------------------------------------------
