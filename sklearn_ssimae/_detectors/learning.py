@@ -60,7 +60,7 @@ class LearnsGood(Deciding):
         Notes
         -----
         Two regions are alike if the logarithms of their area, axes, box, peak and mean differ
-        little: as much as those of the taught ones do, and so little that of 50 defects drawn into
+        little: as much as those of the taught ones do, and so little that of 20 defects drawn into
         the images at most one is lost. A real defect of the same size and shape is not found any
         more either: try the detector on known defects. To undo a lesson, load the detector that was
         stored before, or fit again.

@@ -21,7 +21,7 @@ _NEAR, _AS_NEAR = 0.8, 1.5
 # Distance of regions that are alike: at least, which also holds for a single one, and at most.
 _ALIKE = 0.25, 0.6
 # Defects that are found and may be taken for harmless, at most.
-_MAY_BE_LOST = 0.02
+_MAY_BE_LOST = 0.05
 
 
 class Harmless:
@@ -58,7 +58,7 @@ class Harmless:
     ) -> Self:
         """Of regions (n, 6), alike as far as they are among themselves.
 
-        `defects` are the regions (k, 6) of defects that must still be found: of 50, at most one
+        `defects` are the regions (k, 6) of defects that must still be found: of 20, at most one
         may be like the taught regions in all of its own.
         """
         radius = _ALIKE[0]
