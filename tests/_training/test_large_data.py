@@ -84,8 +84,8 @@ def test_fit_and_results_are_those_of_an_array_in_memory(store, shape, dtype, tm
 @pytest.mark.slow
 @pytest.mark.parametrize("store", STORES)
 def test_the_array_is_never_whole_in_memory(store, tmp_path, monkeypatch):
-    # A hundred images of 64 kB; the prepared ones take four times as much.
-    X = noise((100, 256, 256), np.uint8)
+    # Two hundred images of 64 kB; the prepared ones take four times as much.
+    X = noise((200, 256, 256), np.uint8)
     stored = store(X, tmp_path)
     n_bytes = X.nbytes
     del X
