@@ -143,7 +143,7 @@ def main():
         for _ in range(options.n_long)
     ]
     n_announced = sum(number is not None for number in numbers)
-    print(f"{LONG} good images: {n_announced} of {options.n_long} announced, {numbers}")
+    print(f"{LONG} good images: {n_announced} of {options.n_long} announced")
 
 
 if __name__ == "__main__":
