@@ -218,22 +218,22 @@ def _row(
             logarithmic=logarithmic,
         )
         maps = _replaced(maps, good.relative)
-    precisions = {kind: precision_of(pairs) for kind, pairs in _by_kind(maps).items()}
-    found = {"found": _share_above(maps)}
-    return {"smoothing": settings.smoothing, **settings.constants, **precisions, **found}
+    by_kind = _by_kind(maps)
+    return {
+        "smoothing": settings.smoothing,
+        **settings.constants,
+        **{kind: precision_of(pairs) for kind, pairs in by_kind.items()},
+        "found": _share_above(by_kind.values(), _threshold_of(maps)),
+    }
 
 
-def _share_above(maps: Sequence[tuple[Drawn, Tensor]]) -> float:
-    """The share of drawn defects with a pixel above the threshold of good squares; kinds alike."""
-    threshold = _threshold_of(maps)
-    return float(
-        np.mean(
-            [
-                np.mean([values[mask].max(initial=-np.inf) > threshold for mask, values in pairs])
-                for pairs in _by_kind(maps).values()
-            ]
-        )
-    )
+def _share_above(kinds: Iterable[list[Pair]], threshold: float) -> float:
+    """The share of drawn defects with a pixel above a threshold; kinds count alike."""
+    shares = [
+        np.mean([values[mask].max(initial=-np.inf) > threshold for mask, values in pairs])
+        for pairs in kinds
+    ]
+    return float(np.mean(shares))
 
 
 def cut_tiles(

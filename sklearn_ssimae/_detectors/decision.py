@@ -27,18 +27,20 @@ def decide(
     learnt = detector._uncalibrated()
     if detector._learns_from_kept():
         parts = division.kept or division.trained
-        if len(parts) > MAX_IMAGES:
-            chosen = np.sort(rng.choice(len(parts), MAX_IMAGES, replace=False))
-            parts = [parts[index] for index in chosen]
+        parts = [parts[index] for index in _some(len(parts), rng)]
         kept = KeptParts(images, parts, detector._preparation(), detector._variation())
         learnt = detector._calibrated(kept, rng=rng)
     if detector.contamination != "auto" and detector.threshold is None:
         indices = np.unique([part.image for parts in division for part in parts])
-        if len(indices) > MAX_IMAGES:
-            indices = np.sort(rng.choice(indices, MAX_IMAGES, replace=False))
+        indices = indices[_some(len(indices), rng)]
         share = float(detector.contamination)
         learnt = _with_share_above(detector, learnt, images.take(indices), share)
     return learnt
+
+
+def _some(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Indices of so many images; of a random choice if there are too many."""
+    return np.arange(n) if n <= MAX_IMAGES else np.sort(rng.choice(n, MAX_IMAGES, replace=False))
 
 
 def _with_share_above(

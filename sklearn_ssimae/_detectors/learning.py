@@ -80,40 +80,38 @@ class LearnsGood(Deciding):
         images = good_images_of(self._check_fitted_input(X), y)
         level = np.float64(self._threshold_in_force())
         logarithmic = self._make_comparison().gives_logarithms
-        labels, found = zip(
-            *(
-                regions_of(residual, level, logarithmic=logarithmic)
-                for residual in self._maps(images)
-            ),
-            strict=True,
-        )
-        alarms = [regions for regions in found if len(regions)]
-        self.lessons_ = [
-            *self.lessons_,
-            {
-                "time": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-                "n_images": len(images),
-                "n_alarms": len(alarms),
-                "n_regions": sum(map(len, alarms)),
-                "n_alike": 0,
-            },
-        ]
-        if not alarms:
-            return
-        defects = list(self._defects_in(images, [regions > 0 for regions in labels]))
-        kind = Harmless.of(level, np.concatenate(alarms), defects, logarithmic=logarithmic)
-        settings = self._calibration.settings
-        self._calibration = replace(
-            self._calibration, settings=replace(settings, harmless=(*settings.harmless, kind))
-        )
-        self.lessons_[-1]["n_alike"] = _n_alike(alarms, kind)
+        taught, alarms = [], []
+        for residual in self._maps(images):
+            taught.append(residual > level)
+            regions = regions_of(residual, level, logarithmic=logarithmic)[1]
+            if len(regions):
+                alarms.append(regions)
+        learnt, n_alike = self._calibration, 0
+        if alarms:
+            defects = list(self._defects_in(images, taught, level, logarithmic=logarithmic))
+            kind = Harmless.of(level, np.concatenate(alarms), defects, logarithmic=logarithmic)
+            harmless = (*learnt.settings.harmless, kind)
+            learnt = replace(learnt, settings=replace(learnt.settings, harmless=harmless))
+            n_alike = _n_alike(alarms, kind)
+        lesson = {
+            "time": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+            "n_images": len(images),
+            "n_alarms": len(alarms),
+            "n_regions": sum(map(len, alarms)),
+            "n_alike": n_alike,
+        }
+        # Together and last: an error, or Ctrl-C, leaves the detector as it was.
+        self._calibration, self.lessons_ = learnt, [*self.lessons_, lesson]
 
     def _defects_in(
-        self, images: ImageCollection, taught: list[np.ndarray]
+        self,
+        images: ImageCollection,
+        taught: list[np.ndarray],
+        level: np.float64,
+        *,
+        logarithmic: bool,
     ) -> Iterator[np.ndarray]:
         """Regions of defects that are drawn into the images beside what is `taught`, and found."""
-        level = np.float64(self._threshold_in_force())
-        logarithmic = self._make_comparison().gives_logarithms
         random = np.random.RandomState(0)
         probes = make_probes(max(1, round(self.network_.config["patch_size"] / self.scale)))
         low, high = self.data_range_

@@ -61,12 +61,11 @@ class Harmless:
         `defects` are the regions (k, 6) of defects that must still be found: of 20, at most one
         may be like the taught regions in all of its own.
         """
-        radius = _ALIKE[0]
+        tree, radius = KDTree(regions), _ALIKE[0]
         if len(regions) > 1:
-            nearest = np.asarray(KDTree(regions).query(regions, 2)[0])[:, 1]
+            nearest = np.asarray(tree.query(regions, 2)[0])[:, 1]
             radius = float(np.clip(_AS_NEAR * np.quantile(nearest, _NEAR), *_ALIKE))
         if len(defects):
-            tree = KDTree(regions)
             distances = np.sort([np.max(tree.query(defect)[0]) for defect in defects])
             # Just below that of the first defect too many.
             safe = np.nextafter(distances[int(_MAY_BE_LOST * len(distances))], 0)
@@ -75,8 +74,6 @@ class Harmless:
 
     def are_alike(self, regions: np.ndarray) -> np.ndarray:
         """Which regions (m, 6) are like one of the taught ones."""
-        if not len(self.regions):
-            return np.zeros(len(regions), dtype=bool)
         return np.asarray(KDTree(self.regions).query(regions)[0] <= self.radius)
 
     def lowered(self, residual: np.ndarray) -> np.ndarray:

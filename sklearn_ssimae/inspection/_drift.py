@@ -13,7 +13,7 @@ from sklearn_ssimae._deciding.drift import FALSE_ANNOUNCEMENTS, Martingales
 from sklearn_ssimae._deciding.looks import kinds_of
 from sklearn_ssimae._networks.own_state import own_state
 from sklearn_ssimae.inspection._defects import check_detector
-from sklearn_ssimae.inspection._plotting import FOUND, require_matplotlib
+from sklearn_ssimae.inspection._plotting import FOUND, axes_or_new, require_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -220,10 +220,7 @@ class DriftMonitor:
             When matplotlib is missing.
         """
         require_matplotlib(f"{type(self).__name__}.plot")
-        import matplotlib.pyplot as plt
-
-        if ax is None:
-            _, ax = plt.subplots(figsize=(7, 3.5), layout="constrained")
+        ax = axes_or_new(ax, figsize=(7, 3.5))
         self.ax_, self.figure_ = ax, ax.figure
         numbers = [number for number, _ in self._history]
         distances = np.array([distances for _, distances in self._history])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from sklearn_ssimae._images.labels import in_shape_of, unpack
-from sklearn_ssimae.inspection._plotting import require_matplotlib, thinned
+from sklearn_ssimae.inspection._plotting import axes_or_new, require_matplotlib, thinned
 from sklearn_ssimae.metrics import (
     Images,
     _Ranking,
@@ -261,10 +261,7 @@ class PixelCurveDisplay:
             When matplotlib is missing.
         """
         require_matplotlib(type(self).__name__)
-        import matplotlib.pyplot as plt
-
-        if ax is None:
-            _, ax = plt.subplots(layout="constrained")
+        ax = axes_or_new(ax)
         self.ax_, self.figure_ = ax, ax.figure
         name = self.name if name is None else name
         title = "AUC" if self.curve == "roc" else f"PRO to {self.max_fpr:g}"

@@ -42,6 +42,16 @@ def require_matplotlib(caller: str) -> None:
         raise ImportError(f"{caller} needs matplotlib. {install_hint('plot')}") from error
 
 
+def axes_or_new(ax: Axes | None, **options: Any) -> Axes:
+    """The axes that were given, or those of a new figure."""
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    axes: Axes = plt.subplots(layout="constrained", **options)[1]
+    return axes
+
+
 def unit_of(detector: Any) -> str:
     """What the values of a detector's maps say, as the label of a scale."""
     is_logarithm = detector._make_comparison().gives_logarithms

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
-from sklearn_ssimae.inspection._plotting import FOUND, require_matplotlib, unit_of
+from sklearn_ssimae.inspection._plotting import FOUND, axes_or_new, require_matplotlib, unit_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -207,13 +207,10 @@ class ThresholdDisplay:
             When matplotlib is missing.
         """
         require_matplotlib(type(self).__name__)
-        import matplotlib.pyplot as plt
-
         rows = {"good": self.good_scores}
         if self.inspected_scores is not None:
             rows["inspected"] = self.inspected_scores
-        if ax is None:
-            _, ax = plt.subplots(figsize=(7, 1.4 + 0.9 * len(rows)), layout="constrained")
+        ax = axes_or_new(ax, figsize=(7, 1.4 + 0.9 * len(rows)))
         self.ax_, self.figure_, self.dots_ = ax, ax.figure, []
         labels = []
         for row, (name, scores) in enumerate(rows.items()):

@@ -212,6 +212,18 @@ def test_an_error_changes_nothing(fitted):
     assert (fitted.predict(NOVEL) == -1).all()
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_a_lesson_that_is_broken_off_changes_nothing(fitted, monkeypatch, error):
+    def broken_off(*args, **options):
+        raise error
+
+    monkeypatch.setattr(type(fitted), "_defects_in", broken_off)
+    with pytest.raises(error):
+        fitted.learn_good(NOVEL)
+    assert fitted.lessons_ == []
+    assert (fitted.predict(NOVEL) == -1).all()
+
+
 def test_a_taught_detector_is_not_exported(fitted, tmp_path):
     with pytest.raises(ValueError, match="taught by learn_good"):
         to_onnx(fitted.learn_good(NOVEL), tmp_path / "d.onnx", (40, 48))
